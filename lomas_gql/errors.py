@@ -1,0 +1,112 @@
+"""The error tree. Every message here may be shown to a client: none depends on a private row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lomas_gql.privacy import PrivacyLoss
+
+
+class LomasError(Exception):
+    """Root of the errors that a caller is meant to see."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Unauthenticated(LomasError):
+    """Nobody is signed in, or the token is unknown, revoked or expired."""
+
+    code = "UNAUTHENTICATED"
+
+
+class Forbidden(LomasError):
+    """The viewer is known but may not do this."""
+
+    code = "FORBIDDEN"
+
+
+class LimitExceeded(LomasError):
+    """The request asks for more than one of the server's limits allows."""
+
+    code = "LIMIT_EXCEEDED"
+
+
+class BadCursor(LomasError):
+    """A cursor or id that this server did not hand out."""
+
+    code = "BAD_USER_INPUT"
+
+
+class AdministrationError(LomasError):
+    """A command cannot be carried out; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Issue:
+    """One mistake in an input: where, as field names from the input downwards, and what."""
+
+    path: tuple[str, ...]
+    message: str
+
+
+class InvalidQuery(LomasError):
+    """The query is refused before any private row is touched. It costs nothing."""
+
+    def __init__(self, *issues: Issue) -> None:
+        super().__init__("; ".join(issue.message for issue in issues))
+        self.issues = issues
+
+    @classmethod
+    def at(cls, *path: str, message: str) -> InvalidQuery:
+        """One mistake, at the input field `path`."""
+        return cls(Issue(path, message))
+
+    def __reduce__(self) -> tuple[type[InvalidQuery], tuple[Issue, ...]]:
+        return type(self), self.issues
+
+
+class DatasetUnavailable(LomasError):
+    """The dataset is unknown, removed or not granted to the viewer: the three look the same."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no dataset of that name that you may query.")
+
+
+class SourceUnavailable(LomasError):
+    """The dataset's file cannot be read. It costs nothing; the owner has to act."""
+
+
+class BudgetExceeded(LomasError):
+    """The query would cost more than remains."""
+
+    def __init__(self, requested: PrivacyLoss, remaining: PrivacyLoss) -> None:
+        super().__init__(
+            f"The query costs epsilon {requested.epsilon_text} and delta {requested.delta_text}; "
+            f"epsilon {remaining.epsilon_text} and delta {remaining.delta_text} remain."
+        )
+        self.requested = requested
+        self.remaining = remaining
+
+
+class QueryOngoing(LomasError):
+    """Another release of the same user is still running."""
+
+
+class IdempotencyConflict(LomasError):
+    """The key was used before, with another input."""
+
+
+class LibraryFailed(LomasError):
+    """A run on private rows gave no answer. The message is fixed, and the charge stays."""
+
+    def __init__(self, library: str, cost: PrivacyLoss, message: str | None = None) -> None:
+        super().__init__(message or LIBRARY_FAILED.format(library=library))
+        self.library = library
+        self.cost = cost
+
+
+LIBRARY_FAILED = "{library} gave no answer on the private rows. The query was charged; nothing was released."

@@ -1,0 +1,1 @@
+"""One file per DP library. A query is a frozen dataclass that knows its cost and how to run."""

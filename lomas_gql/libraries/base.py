@@ -1,0 +1,121 @@
+"""What a library has to offer, and the shape of what it answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+
+from lomas_gql.metadata import Metadata
+from lomas_gql.privacy import PrivacyLoss
+from lomas_gql.rows import Rows
+
+T = TypeVar("T")
+
+
+class Library(Enum):
+    """The differential privacy libraries that this server runs."""
+
+    OPENDP = "OPENDP"
+    SMARTNOISE_SQL = "SMARTNOISE_SQL"
+    SMARTNOISE_SYNTH = "SMARTNOISE_SYNTH"
+    DIFFPRIVLIB = "DIFFPRIVLIB"
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """A column of a table in an answer: its name and its type (int, float, string, boolean, datetime)."""
+
+    name: str
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows in the order of `columns`, as JSON values; a missing or non-finite value is None."""
+
+    columns: tuple[TableColumn, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a query releases: which library answered, and a value, a table, or both."""
+
+    library: Library
+    value: Any = None
+    table: Table | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"library": self.library.value, "value": self.value} | (
+            {"table": asdict(self.table)} if self.table else {}
+        )
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Answer:
+        table = stored.get("table")
+        return cls(
+            Library(stored["library"]),
+            stored["value"],
+            table
+            and Table(
+                tuple(TableColumn(**column) for column in table["columns"]),
+                tuple(tuple(row) for row in table["rows"]),
+            ),
+        )
+
+
+@runtime_checkable
+class DPQuery(Protocol):
+    """One query in one library. Instances travel to worker processes."""
+
+    library: ClassVar[Library]
+
+    def cost(self, metadata: Metadata) -> PrivacyLoss:
+        """What a run on private rows would cost. It is never given rows.
+
+        Raises:
+            InvalidQuery: the query cannot be run, and why.
+        """
+
+    def run(self, rows: Rows, metadata: Metadata) -> Answer:
+        """Runs the query on `rows`, dummy or private, and spends at most `cost`."""
+
+
+def described(description: str, default: T | Any = ...) -> Any:
+    """A dataclass field with the text that clients read about it."""
+    metadata = {"description": description}
+    return field(metadata=metadata) if default is ... else field(default=default, metadata=metadata)
+
+
+def json_value(value: Any) -> Any:
+    """`value` in JSON's own types: numpy scalars unpacked, times as ISO 8601, non-finite numbers as None."""
+    if hasattr(value, "item") and not isinstance(value, str | bytes):
+        value = value.item()
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case Decimal():
+            return json_value(float(value))
+        case datetime() | date() | time():
+            return value.isoformat()
+        case Mapping():
+            return {str(key): json_value(item) for key, item in value.items()}
+        case list() | tuple():
+            return [json_value(item) for item in value]
+        case _:
+            return str(value)
+
+
+def table_of(columns: Sequence[tuple[str, str]], rows: Iterable[Iterable[Any]]) -> Table:
+    """A table from (name, dtype) pairs and rows of Python values."""
+    return Table(
+        tuple(TableColumn(name, dtype) for name, dtype in columns),
+        tuple(tuple(json_value(cell) for cell in row) for row in rows),
+    )

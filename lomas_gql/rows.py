@@ -1,0 +1,62 @@
+"""Rows: a table whose cells already fit its metadata, as the libraries read it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from lomas_gql.metadata import TABLE, Metadata, NumericColumn
+
+if TYPE_CHECKING:
+    import duckdb
+
+# Squares of integers within this bound fit a BIGINT; wider columns are shown to SQL as doubles, since an
+# overflow on one person's value would be an un-noised bit.
+_SAFE_INTEGER = 2**31
+
+
+class Rows:
+    """Typed, clamped and categorised rows: memory-mapped from a prepared file, or dummy rows in memory."""
+
+    def __init__(self, frame: pl.DataFrame, metadata: Metadata) -> None:
+        self.frame = frame
+        self.metadata = metadata
+
+    @classmethod
+    def mapped(cls, path: Path, metadata: Metadata) -> Rows:
+        """The rows of a prepared Arrow file, without a copy: all workers share its pages."""
+        return cls(pl.read_ipc(path, memory_map=True, rechunk=False), metadata)
+
+    def execute(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Runs one SELECT over the table `df` in DuckDB; returns column names and rows."""
+        cursor = self._duckdb.execute(sql)
+        return [column[0] for column in cursor.description or ()], cursor.fetchall()
+
+    @cached_property
+    def _duckdb(self) -> duckdb.DuckDBPyConnection:
+        import duckdb  # noqa: PLC0415 (heavy, and only workers need it)
+
+        connection = duckdb.connect(":memory:", config={"enable_external_access": "false", "threads": "1"})
+        connection.register("prepared", self.frame.to_arrow(compat_level=pl.CompatLevel.newest()))
+        connection.execute(f"CREATE VIEW {TABLE} AS SELECT {self._projection()} FROM prepared")
+        connection.execute("SET lock_configuration = true")
+        return connection
+
+    def _projection(self) -> str:
+        return ", ".join(
+            f'"{column.name}"::DOUBLE AS "{column.name}"' if _is_wide(column) else f'"{column.name}"'
+            for column in self.metadata.columns
+        )
+
+    def columns(self, names: Sequence[str]) -> pl.DataFrame:
+        return self.frame.select(names)
+
+
+def _is_wide(column: object) -> bool:
+    return isinstance(column, NumericColumn) and (
+        column.integer and max(abs(column.lower), abs(column.upper)) > _SAFE_INTEGER
+    )
