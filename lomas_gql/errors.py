@@ -109,4 +109,12 @@ class LibraryFailed(LomasError):
         self.cost = cost
 
 
+class Overspent(LomasError):
+    """A run spent more than it was charged for. The larger figure is charged and the answer withheld."""
+
+    def __init__(self, spent: PrivacyLoss) -> None:
+        super().__init__("the library spent more than the declared cost")
+        self.spent = spent
+
+
 LIBRARY_FAILED = "{library} gave no answer on the private rows. The query was charged; nothing was released."

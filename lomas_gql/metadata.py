@@ -18,7 +18,8 @@ OTHER = "OTHER"
 """What a text cell outside its column's categories becomes."""
 
 SMARTNOISE_TABLE_WORDS = frozenset(
-    "rows rows_exact row_privacy max_ids sample_max_ids clamp_counts clamp_columns use_dpsu censor_dims".split()
+    {"rows", "rows_exact", "row_privacy", "max_ids", "sample_max_ids", "clamp_counts", "clamp_columns"}
+    | {"use_dpsu", "censor_dims"}
 )
 """In SmartNoise's dictionary these stand beside the columns, so no column can have such a name."""
 
@@ -296,7 +297,8 @@ def _smartnoise_column(column: Column) -> dict[str, Any]:
             return entry | {"type": "string", "cardinality": len(categories), "categories": list(categories)}
         case BooleanColumn():
             return entry | {"type": "boolean"}
-        case DatetimeColumn(lower=lower, upper=upper):
-            return entry | {"type": "datetime", "lower": lower.isoformat(), "upper": upper.isoformat()}
+        case DatetimeColumn():
+            # The library reads bounds as numbers; those of a time stand in our own columns.
+            return entry | {"type": "datetime"}
         case _:
             return entry | {"type": "string"}

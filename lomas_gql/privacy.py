@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, localcontext
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation, localcontext
 
 from lomas_gql.errors import InvalidQuery
 
@@ -41,8 +41,8 @@ class PrivacyLoss:
         return cls(_units(epsilon, EPSILON_UNITS, ROUND_FLOOR), _units(delta, DELTA_UNITS, ROUND_FLOOR))
 
     @classmethod
-    def charged(cls, epsilon: float, delta: float = 0.0, *, per: float | None = None) -> PrivacyLoss:
-        """A cost that a library computed, rounded up.
+    def charged(cls, epsilon: float | str, delta: float | str = 0.0, *, per: float | None = None) -> PrivacyLoss:
+        """A cost that a library computed or an earlier platform counted, rounded up.
 
         `per` is the epsilon that the analyst declared for each statistic: a figure within `SNAP` of a
         whole multiple of it is that multiple, since libraries add floats (3 x 0.1 = 0.30000000000000004).
@@ -52,8 +52,8 @@ class PrivacyLoss:
         """
         units = _units(epsilon, EPSILON_UNITS, ROUND_CEILING)
         if per:
-            count = round(epsilon / per)
-            if count and math.isclose(epsilon, count * per, rel_tol=SNAP):
+            count = round(float(epsilon) / per)
+            if count and math.isclose(float(epsilon), count * per, rel_tol=SNAP):
                 with localcontext(prec=60):
                     exact = Decimal(repr(per)) * count * EPSILON_UNITS
                     units = int(exact.to_integral_value(ROUND_CEILING))
@@ -125,7 +125,10 @@ def checked_cost(cost: PrivacyLoss) -> PrivacyLoss:
 
 def _units(value: float | str, units: int, rounding: str) -> int:
     # repr is the shortest text that reads back as the same float: the decimal that was typed.
-    number = Decimal(value if isinstance(value, str) else repr(float(value)))
+    try:
+        number = Decimal(value if isinstance(value, str) else repr(float(value)))
+    except InvalidOperation:
+        raise ValueError(f"{value} is not a number") from None
     if not number.is_finite() or number < 0:
         raise ValueError(f"{value} is not a finite number of at least 0")
     with localcontext(prec=60):

@@ -70,5 +70,3 @@ def dtype_of(column: Column) -> pl.DataType:
             return pl.Datetime("us")
         case _:
             return pl.String()
-
-

@@ -1,0 +1,1 @@
+"""GraphQL: the only room that knows of it."""

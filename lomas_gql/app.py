@@ -1,0 +1,67 @@
+"""The only place where a server is built and its parts are joined."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from lomas_gql.database.engine import Database
+from lomas_gql.errors import AdministrationError
+from lomas_gql.schema.view import View
+from lomas_gql.services import jobs, ledger
+from lomas_gql.services.ledger import lease_of_this_process
+from lomas_gql.services.runtime import Runtime, keep_lease
+from lomas_gql.settings import Settings, host_name
+from lomas_gql.workers.pool import Workers
+
+NOT_MIGRATED = "the database is not migrated; type: lomas-gql db upgrade"
+log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings | None = None) -> Starlette:
+    """An ASGI application. Without arguments it reads its settings from the environment."""
+    settings = settings or Settings()
+    runtime = Runtime(
+        settings=settings,
+        database=Database(settings.url),
+        lease=lease_of_this_process(host_name(), settings.lease_seconds),
+        public=Workers(settings.public_workers),
+        private=Workers(settings.private_workers),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        if not await runtime.database.is_current():
+            raise AdministrationError(NOT_MIGRATED)
+        if interrupted := await ledger.interrupt_dead(runtime.database, runtime.lease):
+            log.warning("%d releases of dead servers were settled as INTERRUPTED", interrupted)
+        for workers in (runtime.public, runtime.private):
+            workers.warm(jobs.warm)
+        heartbeat = asyncio.create_task(keep_lease(runtime))
+        try:
+            yield
+        finally:
+            heartbeat.cancel()
+            with suppress(asyncio.CancelledError):
+                await heartbeat
+            await asyncio.to_thread(runtime.public.stop)
+            await asyncio.to_thread(runtime.private.stop)
+            await runtime.database.close()
+
+    app = Starlette(
+        routes=[Route("/graphql", View(runtime), methods=["GET", "POST"]), Route("/healthz", _healthz)],
+        lifespan=lifespan,
+    )
+    app.state.runtime = runtime
+    return app
+
+
+async def _healthz(_: Request) -> PlainTextResponse:
+    return PlainTextResponse("ok\n")

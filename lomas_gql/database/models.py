@@ -1,0 +1,157 @@
+"""The tables: who may query what, what was spent, and every release."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    Index,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlmodel import JSON, Field, Integer, SQLModel, String
+
+from lomas_gql.privacy import PrivacyLoss
+
+BigKey = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Utc(TypeDecorator[datetime]):
+    """A time in UTC, which SQLite stores without saying so."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value if value is None or value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _time(**options: Any) -> Any:
+    return Field(sa_column=Column(Utc, **options))
+
+
+class ReleaseStatus(Enum):
+    """Where a release stands; all but RUNNING are final."""
+
+    RUNNING = "RUNNING"
+    RELEASED = "RELEASED"
+    FAILED = "FAILED"
+    INTERRUPTED = "INTERRUPTED"
+    CANCELLED = "CANCELLED"
+
+
+class User(SQLModel, table=True):
+    """Somebody who may sign in. A removed user keeps the row, and with it the history."""
+
+    __tablename__ = "user_account"
+
+    id: int = Field(default=None, primary_key=True)
+    name: str = Field(sa_column=Column(String(200), unique=True, nullable=False))
+    email: str | None = None
+    may_query: bool = True
+    created_at: datetime = _time(nullable=False, default=now)
+    removed_at: datetime | None = _time(nullable=True)
+
+
+class Token(SQLModel, table=True):
+    """An API token: only its SHA-256 is kept."""
+
+    __tablename__ = "token"
+
+    id: int = Field(default=None, primary_key=True)
+    user_id: int = Field(foreign_key="user_account.id", index=True)
+    digest: str = Field(sa_column=Column(String(64), unique=True, nullable=False))
+    created_at: datetime = _time(nullable=False, default=now)
+    expires_at: datetime | None = _time(nullable=True)
+    revoked_at: datetime | None = _time(nullable=True)
+
+
+class Dataset(SQLModel, table=True):
+    """A table of private rows: where they are, and what is public about them."""
+
+    __tablename__ = "dataset"
+
+    id: int = Field(default=None, primary_key=True)
+    name: str = Field(sa_column=Column(String(200), unique=True, nullable=False))
+    source: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    facts: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    created_at: datetime = _time(nullable=False, default=now)
+    removed_at: datetime | None = _time(nullable=True)
+
+
+def _units() -> Any:
+    return Field(default=0, sa_column=Column(BigInteger, nullable=False, default=0))
+
+
+class Grant(SQLModel, table=True):
+    """A user's budget on a dataset: epsilon in units of 1e-12, delta in units of 1e-18."""
+
+    __tablename__ = "user_grant"
+    __table_args__ = (
+        CheckConstraint(
+            "initial_epsilon >= 0 AND initial_delta >= 0 AND spent_epsilon >= 0 AND spent_delta >= 0",
+            name="amounts_are_not_negative",
+        ),
+    )
+
+    user_id: int = Field(foreign_key="user_account.id", primary_key=True)
+    dataset_id: int = Field(foreign_key="dataset.id", primary_key=True)
+    initial_epsilon: int = _units()
+    initial_delta: int = _units()
+    spent_epsilon: int = _units()
+    spent_delta: int = _units()
+    created_at: datetime = _time(nullable=False, default=now)
+
+    @property
+    def initial(self) -> PrivacyLoss:
+        return PrivacyLoss(self.initial_epsilon, self.initial_delta)
+
+    @property
+    def spent(self) -> PrivacyLoss:
+        return PrivacyLoss(self.spent_epsilon, self.spent_delta)
+
+
+class Release(SQLModel, table=True):
+    """One charged execution, from its reservation on."""
+
+    __tablename__ = "release"
+    __table_args__ = (
+        UniqueConstraint("user_id", "slot", name="one_running_release_per_slot"),
+        UniqueConstraint("user_id", "idempotency_key", name="one_release_per_key"),
+        Index("release_history", "user_id", "dataset_id", "id"),
+    )
+
+    id: int = Field(default=None, sa_column=Column(BigKey, primary_key=True, autoincrement=True))
+    user_id: int = Field(foreign_key="user_account.id")
+    dataset_id: int = Field(foreign_key="dataset.id")
+    library: str = Field(sa_column=Column(String(30), nullable=False))
+    status: str = Field(sa_column=Column(String(20), nullable=False, index=True))
+    # Set while the release runs: two rows cannot hold the same user's slot.
+    slot: int | None = None
+    idempotency_key: str | None = Field(default=None, sa_column=Column(String(200), nullable=True))
+    input_digest: str = Field(sa_column=Column(String(64), nullable=False))
+    query: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    epsilon: int = _units()
+    delta: int = _units()
+    answer: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
+    failure: str | None = None
+    created_at: datetime = _time(nullable=False, default=now)
+    finished_at: datetime | None = _time(nullable=True)
+    # The server process that runs it, and until when it has promised to be alive.
+    server: str = Field(sa_column=Column(String(200), nullable=False))
+    lease_until: datetime = _time(nullable=False)
+
+    @property
+    def cost(self) -> PrivacyLoss:
+        return PrivacyLoss(self.epsilon, self.delta)

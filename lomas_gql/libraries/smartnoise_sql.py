@@ -1,0 +1,161 @@
+"""SmartNoise SQL (https://docs.smartnoise.org/sql): noisy aggregates of one SELECT.
+
+Where the noise of an answer comes from: DuckDB computes exact aggregates per group; the library's own
+PrivateReader adds Laplace or Gaussian noise (OpenDP measurements) to every one of them, and only sums and
+counts that carry noise enter the expressions, HAVING, ORDER BY and LIMIT of the answer. Group keys are either
+public (every combination is answered) or pass the library's noisy threshold.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, ClassVar
+
+from lomas_gql.errors import InvalidQuery
+from lomas_gql.libraries.base import Answer, Library, Table, described, table_of
+from lomas_gql.metadata import Metadata
+from lomas_gql.privacy import PrivacyLoss, checked_cost, checked_delta, checked_epsilon
+from lomas_gql.rows import Rows
+
+if TYPE_CHECKING:
+    from snsql.sql.private_reader import PrivateReader
+
+_PATH = ("query", "smartnoiseSql")
+
+
+class SqlStatistic(Enum):
+    """The kinds of statistic that a mechanism can be chosen for."""
+
+    COUNT = "count"
+    SUM_INT = "sum_int"
+    SUM_LARGE_INT = "sum_large_int"
+    SUM_FLOAT = "sum_float"
+    SUM_LARGE_FLOAT = "sum_large_float"
+    THRESHOLD = "threshold"
+
+
+class SqlMechanism(Enum):
+    """The mechanisms that add noise."""
+
+    LAPLACE = "laplace"
+    GEOMETRIC = "geometric"
+    GAUSSIAN = "gaussian"
+    DISCRETE_LAPLACE = "discrete_laplace"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MechanismChoice:
+    """Which mechanism adds the noise of a kind of statistic, in place of the library's default."""
+
+    statistic: SqlStatistic = described("The kind of statistic.")
+    mechanism: SqlMechanism = described("The mechanism that adds its noise.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmartnoiseSqlQuery:
+    """One SELECT over the table df: COUNT, SUM, AVG, VAR or STDDEV, with WHERE, GROUP BY, HAVING, ORDER BY."""
+
+    library: ClassVar[Library] = Library.SMARTNOISE_SQL
+
+    sql: str = described("The SELECT. The table is named df.")
+    epsilon: float = described("Per noisy column; see the cost estimate for the whole.")
+    delta: float = described("For rare groups and Gaussian noise; 0 where neither is used.")
+    mechanisms: list[MechanismChoice] | None = described("In place of the library's own choice.", None)
+    postprocess: bool = described(
+        "Whether the answer's expressions, HAVING, ORDER BY and LIMIT are applied to the noisy values; "
+        "without it the noisy counts and sums themselves are answered.",
+        True,
+    )
+
+    def cost(self, metadata: Metadata) -> PrivacyLoss:
+        return _Prepared(self, metadata).cost
+
+    def run(self, rows: Rows, metadata: Metadata) -> Answer:
+        return Answer(self.library, table=_Prepared(self, metadata).answer(rows))
+
+
+class _Prepared:
+    """A query that passed the gate, with the library's reader for it."""
+
+    def __init__(self, query: SmartnoiseSqlQuery, metadata: Metadata) -> None:
+        from lomas_gql.libraries.smartnoise_sql_gate import gate
+
+        checked_epsilon(query.epsilon, *_PATH, "epsilon")
+        checked_delta(query.delta, *_PATH, "delta")
+        self.postprocess = query.postprocess
+        self.epsilon = query.epsilon
+        self.gated = gate(query.sql, metadata)
+        self.censors = bool(self.gated.grouping) and (metadata.censor_dims or self.gated.censors)
+        if self.censors and not query.delta > 0:
+            message = "delta must be above 0: which groups exist is private unless all keys are public categories"
+            raise InvalidQuery.at(*_PATH, "delta", message=message)
+        self.reader = _private_reader(query, metadata, censors=self.censors)
+        self.sql = str(self.gated.query)
+        self.cost = self._checked()
+
+    def _checked(self) -> PrivacyLoss:
+        """What the library charges for it, once each column that leaves is known to carry noise."""
+        from lomas_gql.libraries.smartnoise_sql_gate import first_line, refuse
+
+        try:
+            subquery, _ = self.reader._rewrite(self.sql)
+            epsilon, delta = self.reader.get_privacy_cost(self.sql)
+        except Exception as error:  # noqa: BLE001 (the library raises plain ValueErrors and more; no rows here)
+            raise refuse(first_line(error)) from None
+        mechanisms = [s.mechanism for s in subquery._select_symbols if not s.is_grouping_column]
+        if not mechanisms:
+            raise refuse("the query has no aggregate: use COUNT, SUM, AVG, VAR or STDDEV")
+        if not all(m is not None and m.scale is not None and 0 < m.scale < math.inf for m in mechanisms):
+            raise refuse("the query would answer a column without noise")
+        basic = math.fsum(m.epsilon for m in mechanisms)
+        advanced = epsilon < basic * (1 - 1e-9)
+        gaussian = any(m.mechanism.name == "gaussian" for m in mechanisms)
+        # Laplace noise alone is pure DP: what the library's odometer adds to delta then is residue.
+        delta = float(delta) if advanced or gaussian or self.censors else 0.0
+        return checked_cost(PrivacyLoss.charged(float(epsilon), delta, per=None if advanced else self.epsilon))
+
+    def answer(self, rows: Rows) -> Table:
+        import numpy as np
+
+        self.reader.reader.attach(rows, self.gated)
+        # The root of a negative noisy variance is NaN, which the library makes 0: no warning is due.
+        with np.errstate(all="ignore"):
+            query = self.reader.parse_query_string(self.sql)
+            answer = self.reader._execute_ast(query, postprocess=self.postprocess)
+            if self.postprocess:
+                return table_of(self._columns(), answer[1:])
+            subquery, _ = self.reader._rewrite(self.sql)
+            columns = [(str(s.name), _dtype(s.expression.type())) for s in subquery._select_symbols]
+            return table_of(columns, answer)
+
+    def _columns(self) -> list[tuple[str, str]]:
+        _, query = self.reader._rewrite(self.sql)
+        original = self.gated.query.select.namedExpressions
+        return [
+            (str(asked.name or asked.expression).strip('"'), _dtype(symbol.expression.type()))
+            for asked, symbol in zip(original, query._select_symbols, strict=True)
+        ]
+
+
+def _private_reader(query: SmartnoiseSqlQuery, metadata: Metadata, *, censors: bool) -> PrivateReader:
+    from snsql.metadata import Metadata as SmartnoiseMetadata
+    from snsql.sql._mechanisms.base import Mechanism
+    from snsql.sql.privacy import Privacy, Stat
+    from snsql.sql.private_reader import PrivateReader
+
+    from lomas_gql.libraries.smartnoise_sql_reader import DuckDBReader, ScaledMechanisms
+
+    choices = query.mechanisms or []
+    if len({choice.statistic for choice in choices}) < len(choices):
+        raise InvalidQuery.at(*_PATH, "mechanisms", message="a statistic is named twice")
+    privacy = Privacy(epsilon=query.epsilon, delta=query.delta, mechanisms=ScaledMechanisms())
+    for choice in choices:
+        privacy.mechanisms.map[Stat[choice.statistic.value]] = Mechanism[choice.mechanism.value]
+    tables = SmartnoiseMetadata.from_dict(metadata.smartnoise(censor_dims=censors))
+    return PrivateReader(DuckDBReader(), tables, privacy)
+
+
+def _dtype(kind: str) -> str:
+    return kind if kind in ("int", "float", "boolean", "datetime") else "string"

@@ -1,0 +1,67 @@
+"""What each request knows: the running server, who asks, and the loaders that batch its reads."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TypeAlias
+
+import strawberry
+from strawberry.dataloader import DataLoader
+
+from lomas_gql.auth import Viewer
+from lomas_gql.database.models import Release
+from lomas_gql.errors import LimitExceeded, Unauthenticated
+from lomas_gql.services import catalogue
+from lomas_gql.services.catalogue import Granted, HistoryFilter, Page
+from lomas_gql.services.runtime import Runtime
+
+HistoryKey: TypeAlias = tuple[int, HistoryFilter]
+
+
+class Context:
+    """One for each request. Reads of one kind are collected and made together."""
+
+    def __init__(self, runtime: Runtime, viewer: Viewer | None) -> None:
+        self.runtime = runtime
+        self.maybe_viewer = viewer
+        self.histories: DataLoader[HistoryKey, Page[Release]] = DataLoader(self._load_histories)
+        self.datasets: DataLoader[int, Granted | None] = DataLoader(self._load_datasets)
+
+    @property
+    def viewer(self) -> Viewer:
+        """Who asks.
+
+        Raises:
+            Unauthenticated: nobody is signed in.
+        """
+        if self.maybe_viewer is None:
+            raise Unauthenticated("Sign in with a valid token: Authorization: Bearer <token>.")
+        return self.maybe_viewer
+
+    def check(self, asked: int, most: int, what: str) -> int:
+        """`asked`, where it lies between 0 and `most`.
+
+        Raises:
+            LimitExceeded: it does not.
+        """
+        if not 0 <= asked <= most:
+            raise LimitExceeded(f"{what} must lie between 0 and {most}.")
+        return asked
+
+    async def _load_histories(self, keys: list[HistoryKey]) -> list[Page[Release]]:
+        ids: dict[HistoryFilter, list[int]] = defaultdict(list)
+        for dataset_id, wanted in keys:
+            ids[wanted].append(dataset_id)
+        pages: dict[HistoryKey, Page[Release]] = {}
+        async with self.runtime.database.reading() as session:
+            for wanted, dataset_ids in ids.items():
+                found = await catalogue.histories(session, self.viewer, dataset_ids, wanted)
+                pages |= {(id, wanted): page for id, page in zip(dataset_ids, found, strict=True)}
+        return [pages[key] for key in keys]
+
+    async def _load_datasets(self, ids: list[int]) -> list[Granted | None]:
+        async with self.runtime.database.reading() as session:
+            return await catalogue.granted_by_id(session, self.viewer, ids)
+
+
+Info: TypeAlias = strawberry.Info[Context, None]

@@ -1,0 +1,130 @@
+"""The three things that can be done with a query: price it, try it, release it."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import strawberry
+
+from lomas_gql.errors import LomasError
+from lomas_gql.schema.context import Info
+from lomas_gql.schema.inputs import DpQueryInput, DummyInput
+from lomas_gql.schema.problems import (
+    BudgetExceeded,
+    DatasetUnavailable,
+    IdempotencyConflict,
+    InvalidQuery,
+    LibraryFailed,
+    QueryOngoing,
+    UserError,
+    problem_of,
+)
+from lomas_gql.schema.results import DpResult, PrivacyLoss, result_of
+from lomas_gql.schema.types import Budget, Release
+from lomas_gql.services import releases
+
+MAX_KEY = 200
+"""Characters of an idempotency key."""
+
+
+@strawberry.type(description="What a query would cost.")
+class Estimate:
+    cost: PrivacyLoss = strawberry.field(description="What `execute` would charge.")
+    affordable: bool = strawberry.field(description="Whether that fits in what remains of the viewer's budget.")
+
+
+@strawberry.type(description="A query's answer on dummy rows.")
+class DummyRun:
+    result: DpResult = strawberry.field(description="The answer, in the shape of a release.")
+    cost: PrivacyLoss = strawberry.field(description="What the query would cost on the private rows.")
+
+
+@strawberry.type(description="A query's answer on the private rows.")
+class Executed:
+    release: Release = strawberry.field(description="The release as it stands in the history.")
+    result: DpResult = strawberry.field(description="The answer.")
+    cost: PrivacyLoss = strawberry.field(description="What was charged.")
+    budget: Budget = strawberry.field(description="The viewer's budget afterwards.")
+    replayed: bool = strawberry.field(description="Whether this was stored under the idempotency key before.")
+
+
+EstimateResult: TypeAlias = Annotated[
+    Estimate | InvalidQuery | DatasetUnavailable,
+    strawberry.union("EstimateResult", description="An estimate, or why there is none."),
+]
+DummyResult: TypeAlias = Annotated[
+    DummyRun | InvalidQuery | DatasetUnavailable | LibraryFailed,
+    strawberry.union("DummyResult", description="A dummy run, or why there is none."),
+]
+ExecuteResult: TypeAlias = Annotated[
+    Executed
+    | BudgetExceeded
+    | InvalidQuery
+    | DatasetUnavailable
+    | QueryOngoing
+    | IdempotencyConflict
+    | LibraryFailed,
+    strawberry.union("ExecuteResult", description="A release, or why there is none."),
+]
+
+_Input = Annotated[DpQueryInput, strawberry.argument(description="The query and its dataset.")]
+
+
+@strawberry.type(description="What can be done.")
+class Mutation:
+    @strawberry.mutation(description="What the query would cost. Free, and opens no private data.")
+    async def estimate_cost(self, info: Info, input: _Input) -> EstimateResult:
+        viewer = info.context.viewer
+        try:
+            estimate = await releases.estimate(info.context.runtime, viewer, input.asked())
+        except LomasError as error:
+            return _expected(error)  # type: ignore[return-value]
+        return Estimate(cost=PrivacyLoss.of(estimate.cost), affordable=estimate.affordable)
+
+    @strawberry.mutation(description="The query on dummy rows: free, any number of times.")
+    async def run_dummy(
+        self,
+        info: Info,
+        input: _Input,
+        dummy: Annotated[DummyInput | None, strawberry.argument(description="Which dummy rows.")] = None,
+    ) -> DummyResult:
+        viewer, wanted = info.context.viewer, dummy or DummyInput()
+        info.context.check(wanted.rows, info.context.runtime.settings.max_dummy_rows, "rows")
+        try:
+            tried = await releases.run_dummy(info.context.runtime, viewer, input.asked(), wanted.rows, wanted.seed)
+        except LomasError as error:
+            return _expected(error)  # type: ignore[return-value]
+        return DummyRun(result=result_of(tried.answer), cost=PrivacyLoss.of(tried.cost))
+
+    @strawberry.mutation(description="The query on the private rows: charged, and waits for the answer.")
+    async def execute(
+        self,
+        info: Info,
+        input: _Input,
+        idempotency_key: Annotated[
+            str | None,
+            strawberry.argument(description="The same key and input give the same answer, and are charged once."),
+        ] = None,
+    ) -> ExecuteResult:
+        viewer = info.context.viewer
+        if idempotency_key is not None:
+            info.context.check(len(idempotency_key), MAX_KEY, "The length of idempotencyKey")
+        try:
+            executed = await releases.execute(info.context.runtime, viewer, input.asked(), idempotency_key)
+        except LomasError as error:
+            return _expected(error)  # type: ignore[return-value]
+        grant = executed.budget.grant
+        return Executed(
+            release=Release.of(executed.release),
+            result=result_of(executed.answer),
+            cost=PrivacyLoss.of(executed.release.cost),
+            budget=Budget.of(grant.initial, grant.spent),
+            replayed=executed.replayed,
+        )
+
+
+def _expected(error: LomasError) -> UserError:
+    problem = problem_of(error)
+    if problem is None:
+        raise error
+    return problem

@@ -1,0 +1,135 @@
+"""What can be read."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated
+
+import strawberry
+
+from lomas_gql import __version__
+from lomas_gql.errors import DatasetUnavailable
+from lomas_gql.libraries.base import Library
+from lomas_gql.schema.context import Info
+from lomas_gql.schema.ids import cursor_text, number_in
+from lomas_gql.schema.limits import MAX_ALIASES, MAX_DEPTH, MAX_FIELDS, MAX_MUTATIONS
+from lomas_gql.schema.types import Dataset, DatasetConnection, Node, Release, Viewer
+from lomas_gql.services import catalogue
+
+_PACKAGES = {
+    Library.OPENDP: "opendp",
+    Library.SMARTNOISE_SQL: "smartnoise-sql",
+}
+
+
+@strawberry.type(description="A differential privacy library of this server.")
+class LibraryInfo:
+    library: Library = strawberry.field(description="Which library.")
+    version: str = strawberry.field(description="Its version.")
+    enabled: bool = strawberry.field(description="Whether it takes queries.")
+
+
+@strawberry.type(description="What one request may ask for.")
+class Limits:
+    max_depth: int = strawberry.field(description="Levels of nested fields.")
+    max_fields: int = strawberry.field(description="Fields in all, fragments expanded.")
+    max_aliases: int = strawberry.field(description="Aliases in all, fragments expanded.")
+    max_mutations: int = strawberry.field(description="Mutations in one request.")
+    max_page_size: int = strawberry.field(description="Nodes on one page.")
+    max_dummy_rows: int = strawberry.field(description="Dummy rows in one answer or dummy run.")
+    max_sample_rows: int = strawberry.field(description="Synthetic rows in one answer.")
+
+
+@strawberry.type(description="The state of this server.")
+class ServerState:
+    live: bool = strawberry.field(description="Whether it answers queries.")
+    version: str = strawberry.field(description="Its version.")
+    libraries: list[LibraryInfo] = strawberry.field(description="Its libraries.")
+    limits: Limits = strawberry.field(description="What one request may ask for.")
+
+
+@strawberry.type(description="What can be read.")
+class Query:
+    @strawberry.field(
+        description="Whether this server answers queries, and with which library versions and limits. "
+        "Needs no sign-in."
+    )
+    def server_state(self, info: Info) -> ServerState:
+        settings = info.context.runtime.settings
+        return ServerState(
+            live=True,
+            version=__version__,
+            libraries=[
+                LibraryInfo(library=library, version=version(package), enabled=True)
+                for library, package in _PACKAGES.items()
+            ],
+            limits=Limits(
+                max_depth=MAX_DEPTH,
+                max_fields=MAX_FIELDS,
+                max_aliases=MAX_ALIASES,
+                max_mutations=MAX_MUTATIONS,
+                max_page_size=settings.max_page_size,
+                max_dummy_rows=settings.max_dummy_rows,
+                max_sample_rows=settings.max_sample_rows,
+            ),
+        )
+
+    @strawberry.field(description="Who is asking; null when not signed in.")
+    def viewer(self, info: Info) -> Viewer | None:
+        viewer = info.context.maybe_viewer
+        return Viewer.of(viewer) if viewer else None
+
+    @strawberry.field(
+        description="Null when the dataset is unknown or not granted to the viewer: the two look the same."
+    )
+    async def dataset(
+        self, info: Info, name: Annotated[str, strawberry.argument(description="The dataset's name.")]
+    ) -> Dataset | None:
+        viewer = info.context.viewer
+        async with info.context.runtime.database.reading() as session:
+            try:
+                return Dataset.of(await catalogue.granted(session, viewer, name))
+            except DatasetUnavailable:
+                return None
+
+    @strawberry.field(description="The datasets granted to the viewer, by name.")
+    async def datasets(
+        self,
+        info: Info,
+        first: Annotated[int, strawberry.argument(description="How many at most.")] = 20,
+        after: Annotated[str | None, strawberry.argument(description="A cursor of an earlier page.")] = None,
+    ) -> DatasetConnection:
+        viewer = info.context.viewer
+        info.context.check(first, info.context.runtime.settings.max_page_size, "first")
+        beyond = cursor_text(after) if after is not None else None
+        async with info.context.runtime.database.reading() as session:
+            return DatasetConnection.of(await catalogue.granted_page(session, viewer, first, beyond))
+
+    @strawberry.field(description="One of the viewer's own releases.")
+    async def release(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The release's id.")]
+    ) -> Release | None:
+        return await _release(info, id)
+
+    @strawberry.field(description="Whatever the viewer may see under that id.")
+    async def node(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The node's id.")]
+    ) -> Node | None:
+        viewer = info.context.viewer
+        if number_in(id, "Viewer") == viewer.id:
+            return Viewer.of(viewer)
+        dataset_id = number_in(id, "Dataset")
+        if dataset_id is None:
+            return await _release(info, id)
+        granted = await info.context.datasets.load(dataset_id)
+        return Dataset.of(granted) if granted and granted.dataset.removed_at is None else None
+
+
+async def _release(info: Info, id: str) -> Release | None:
+    viewer = info.context.viewer
+    number = number_in(id, "Release")
+    if number is None:
+        return None
+    async with info.context.runtime.database.reading() as session:
+        [row] = await catalogue.own_releases(session, viewer, [number])
+    return Release.of(row) if row else None

@@ -1,0 +1,47 @@
+"""The schema, joined from its parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import strawberry
+from graphql import GraphQLError
+from strawberry.extensions import AddValidationRules, MaxTokensLimiter, ParserCache, ValidationCache
+from strawberry.schema.config import StrawberryConfig
+from strawberry.types import ExecutionContext
+
+from lomas_gql.schema.columns import BooleanColumn, CategoricalColumn, DatetimeColumn, NumericColumn, TextColumn
+from lomas_gql.schema.limits import MAX_TOKENS, LimitsRule
+from lomas_gql.schema.mutations import Mutation
+from lomas_gql.schema.queries import Query
+from lomas_gql.schema.scalars import JSON, JSON_SCALAR
+
+
+class Schema(strawberry.Schema):
+    """Strawberry's schema, which leaves logging to the view: a stack trace may hold a private value."""
+
+    def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
+        pass
+
+
+def _extensions() -> list[Any]:
+    return [
+        lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
+        lambda: AddValidationRules([LimitsRule]),
+        lambda: ParserCache(maxsize=256),
+        lambda: ValidationCache(maxsize=256),
+    ]
+
+
+schema = Schema(
+    query=Query,
+    mutation=Mutation,
+    types=[NumericColumn, CategoricalColumn, BooleanColumn, DatetimeColumn, TextColumn],
+    extensions=_extensions(),
+    config=StrawberryConfig(scalar_map={JSON: JSON_SCALAR}, disable_field_suggestions=True),
+)
+
+
+def printed() -> str:
+    """The schema in GraphQL's own language, as `schema.graphql` holds it."""
+    return schema.as_str().strip() + "\n"

@@ -1,0 +1,114 @@
+"""GraphQL over HTTP."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from cross_web import HTTPException
+from graphql import GraphQLError, OperationDefinitionNode, parse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+from strawberry.asgi import GraphQL
+from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
+from strawberry.types import ExecutionResult
+
+from lomas_gql.schema.context import Context
+from lomas_gql.schema.errors import presented
+from lomas_gql.schema.schema import schema
+from lomas_gql.services.runtime import Runtime
+from lomas_gql.services.tokens import viewer_of
+
+
+class View(GraphQL[Context, None]):
+    """The endpoint: reads requests strictly, signs the viewer in, masks what must not be seen."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(schema, graphql_ide=None, multipart_uploads_enabled=False, subscription_protocols=[])
+        self.runtime = runtime
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = await self.run(_Bounded(scope, receive, self.runtime.settings.max_body_bytes))
+        except HTTPException as error:
+            response = _refused(error.status_code, error.reason)
+        await response(scope, receive, send)
+
+    async def get_context(self, request: Request | WebSocket, response: Any) -> Context:
+        async with self.runtime.database.reading() as session:
+            viewer = await viewer_of(session, request.headers.get("authorization"))
+        return Context(self.runtime, viewer)
+
+    def decode_json(self, data: str | bytes) -> object:
+        try:
+            decoded: object = json.loads(data, parse_constant=_not_json, parse_float=_finite)
+        except (ValueError, RecursionError):
+            raise HTTPException(400, "The body is not JSON.") from None
+        if not isinstance(decoded, dict):
+            raise HTTPException(400, "The body must be a JSON object.")
+        return decoded
+
+    def encode_json(self, data: object) -> str:
+        return json.dumps(data, separators=(",", ":"), allow_nan=False)
+
+    async def parse_http_body(self, request: Any) -> GraphQLRequestData | list[GraphQLRequestData]:
+        data = await super().parse_http_body(request)
+        if isinstance(data, GraphQLRequestData) and data.query and data.operation_name is None:
+            _check_one_operation(data.query)
+        return data
+
+    async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
+        if result.errors:
+            result.errors = [presented(error) for error in result.errors]
+        return await super().process_result(request, result)
+
+
+class _Bounded(Request):
+    """A request whose body is read only up to a limit."""
+
+    def __init__(self, scope: Scope, receive: Receive, most: int) -> None:
+        super().__init__(scope, receive)
+        self._most = most
+
+    async def body(self) -> bytes:
+        if not hasattr(self, "_body"):
+            chunks, size = [], 0
+            async for chunk in self.stream():
+                size += len(chunk)
+                if size > self._most:
+                    raise HTTPException(413, f"The body is larger than {self._most} bytes.")
+                chunks.append(chunk)
+            self._body = b"".join(chunks)
+        return self._body
+
+
+def _check_one_operation(query: str) -> None:
+    """Refuses a second operation where none is named: running the first would hide a mutation."""
+    # The cheap test first: a document that names no second operation is not parsed twice.
+    if query.count("{") < 2:
+        return
+    try:
+        document = parse(query, max_tokens=10_000)
+    except (GraphQLError, RecursionError):
+        return
+    if sum(isinstance(node, OperationDefinitionNode) for node in document.definitions) > 1:
+        raise HTTPException(400, "The request has more than one operation; name one in operationName.")
+
+
+def _refused(status: int, reason: str) -> Response:
+    error = {"message": reason, "extensions": {"code": "BAD_REQUEST"}}
+    return JSONResponse({"errors": [error]}, status_code=status)
+
+
+def _not_json(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number is too large")
+    return number

@@ -1,0 +1,107 @@
+"""What data owners do: users, datasets and budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from lomas_gql.database.engine import Database
+from lomas_gql.database.models import Dataset, Grant, User, now
+from lomas_gql.errors import AdministrationError
+from lomas_gql.privacy import PrivacyLoss
+
+
+async def users(database: Database) -> Sequence[User]:
+    """Everybody who may sign in, by name."""
+    async with database.reading() as session:
+        found = await session.exec(select(User).where(col(User.removed_at).is_(None)).order_by(col(User.name)))
+        return found.all()
+
+
+async def user_and_grants(database: Database, name: str) -> tuple[User, list[tuple[str, Grant]]]:
+    """A user and the budgets that the user holds, by dataset."""
+    async with database.reading() as session:
+        user = await _user(session, name)
+        found = await session.exec(
+            select(Dataset.name, Grant)
+            .join(Grant, col(Grant.dataset_id) == col(Dataset.id))
+            .where(Grant.user_id == user.id, col(Dataset.removed_at).is_(None))
+            .order_by(col(Dataset.name))
+        )
+        return user, list(found.all())
+
+
+async def add_user(database: Database, name: str, email: str | None, *, may_query: bool) -> None:
+    """Adds a user. One that was removed comes back with the budgets and the history of before."""
+    async with database.writing() as session:
+        user = (await session.exec(select(User).where(User.name == name))).first()
+        if user is not None and user.removed_at is None:
+            raise AdministrationError(f"there is a user {name} already")
+        user = user or User(name=name)
+        user.email, user.may_query, user.removed_at = email, may_query, None
+        session.add(user)
+
+
+async def remove_user(database: Database, name: str) -> None:
+    """Ends a user's access. History and spending stay on record."""
+    async with database.writing() as session:
+        (await _user(session, name)).removed_at = now()
+
+
+async def datasets(database: Database) -> Sequence[Dataset]:
+    """The datasets that are served, by name."""
+    async with database.reading() as session:
+        kept = select(Dataset).where(col(Dataset.removed_at).is_(None))
+        return (await session.exec(kept.order_by(col(Dataset.name)))).all()
+
+
+async def dataset_and_grants(database: Database, name: str) -> tuple[Dataset, list[tuple[str, Grant]]]:
+    """A dataset and who holds a budget on it."""
+    async with database.reading() as session:
+        dataset = await _dataset(session, name)
+        found = await session.exec(
+            select(User.name, Grant)
+            .join(Grant, col(Grant.user_id) == col(User.id))
+            .where(Grant.dataset_id == dataset.id)
+            .order_by(col(User.name))
+        )
+        return dataset, list(found.all())
+
+
+async def remove_dataset(database: Database, name: str) -> None:
+    """Ends all queries on a dataset. Its history and spending stay on record; its file is not touched."""
+    async with database.writing() as session:
+        (await _dataset(session, name)).removed_at = now()
+
+
+async def grant(database: Database, user_name: str, dataset_name: str, epsilon: str, delta: str) -> Grant:
+    """Sets the initial budget of a user on a dataset; what was spent stays spent."""
+    try:
+        initial = PrivacyLoss.declared(epsilon, delta)
+    except ValueError as error:
+        raise AdministrationError(str(error)) from None
+    async with database.writing() as session:
+        user, dataset = await _user(session, user_name), await _dataset(session, dataset_name)
+        found = await session.get(Grant, (user.id, dataset.id))
+        granted = found or Grant(user_id=user.id, dataset_id=dataset.id)
+        granted.initial_epsilon, granted.initial_delta = initial.epsilon_units, initial.delta_units
+        session.add(granted)
+    return granted
+
+
+async def _user(session: AsyncSession, name: str) -> User:
+    found = await session.exec(select(User).where(User.name == name, col(User.removed_at).is_(None)))
+    user = found.first()
+    if user is None:
+        raise AdministrationError(f"there is no user {name}; see: lomas-gql user list")
+    return user
+
+
+async def _dataset(session: AsyncSession, name: str) -> Dataset:
+    found = await session.exec(select(Dataset).where(Dataset.name == name, col(Dataset.removed_at).is_(None)))
+    dataset = found.first()
+    if dataset is None:
+        raise AdministrationError(f"there is no dataset {name}; see: lomas-gql dataset list")
+    return dataset

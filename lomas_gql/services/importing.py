@@ -1,0 +1,230 @@
+"""Imports the YAML that Lomas owners already have: collections of datasets and of users."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from sqlmodel import select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from lomas_gql.database.engine import Database
+from lomas_gql.database.models import Dataset, Grant, User
+from lomas_gql.datasets.sources import Source
+from lomas_gql.errors import AdministrationError, SourceUnavailable
+from lomas_gql.metadata import Metadata, MetadataError, Mistake, mistakes_in
+from lomas_gql.privacy import PrivacyLoss
+
+
+class _Entry(BaseModel):
+    # Lomas's own files carry fields of other versions and services; what we do not use may stand there.
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class _Access(_Entry):
+    database_type: Literal["PATH_DB"]
+    path: str = Field(min_length=1)
+
+
+class _Dataset(_Entry):
+    dataset_name: str = Field(min_length=1, max_length=200)
+    dataset_access: _Access
+    metadata_access: _Access
+
+
+class _Amount(_Entry):
+    dataset_name: str
+    initial_epsilon: float | str
+    initial_delta: float | str
+    total_spent_epsilon: float | str = 0.0
+    total_spent_delta: float | str = 0.0
+
+
+class _Id(_Entry):
+    name: str
+    email: str | None = None
+
+
+class _User(_Entry):
+    user_name: str = Field(min_length=1, max_length=200)
+    email: str | None = None
+    may_query: bool = True
+    datasets_list: list[_Amount] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _newer_form(cls, raw: Any) -> Any:
+        """Newer collections say `id: {name, email}` where older ones say `user_name`."""
+        if isinstance(raw, dict) and "user_name" not in raw and "id" in raw:
+            identity = _Id.model_validate(raw["id"])
+            return raw | {"user_name": identity.name, "email": identity.email}
+        return raw
+
+
+class _Collection(_Entry):
+    datasets: list[_Dataset] | None = None
+    users: list[_User] | None = None
+
+
+@dataclass
+class Imported:
+    """What an import changed, in words."""
+
+    changes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Mistakes:
+    lines: list[str] = field(default_factory=list)
+
+    def add(self, file: Path, mistakes: list[Mistake]) -> None:
+        for mistake in mistakes:
+            place = ".".join(str(part) for part in mistake.path)
+            self.lines.append(f"{file}: {place or 'the whole file'}: {mistake.reason}")
+
+
+async def import_catalogue(database: Database, files: list[Path]) -> Imported:
+    """Brings in all files in one transaction. Repeated, it changes nothing; spending is never lowered.
+
+    Raises:
+        AdministrationError: with a line of file, path and reason for each mistake; nothing was changed.
+    """
+    mistakes, imported = _Mistakes(), Imported()
+    collections = [(file, _read(file, mistakes)) for file in files]
+    datasets = [(file, i, d) for file, c in collections if c for i, d in enumerate(c.datasets or [])]
+    ready = [(d.dataset_name, *_checked_dataset(file, i, d, mistakes)) for file, i, d in datasets]
+    _stop_at(mistakes)
+    async with database.writing() as session:
+        for name, source, facts in ready:
+            await _put_dataset(session, imported, name, source, facts)
+        for file, collection in collections:
+            for i, user in enumerate((collection and collection.users) or []):
+                await _put_user(session, imported, mistakes, file, i, user)
+        _stop_at(mistakes)
+    return imported
+
+
+def _stop_at(mistakes: _Mistakes) -> None:
+    if mistakes.lines:
+        raise AdministrationError("\n".join(["nothing was imported:", *mistakes.lines]))
+
+
+def _load(file: Path, mistakes: _Mistakes) -> Any:
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        mistakes.add(file, [Mistake((), error.strerror or "cannot be read")])
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        mistakes.add(file, [Mistake((), "is not YAML: " + " ".join(str(error).split()))])
+    return None
+
+
+def _read(file: Path, mistakes: _Mistakes) -> _Collection | None:
+    raw = _load(file, mistakes)
+    if raw is None:
+        if not any(line.startswith(f"{file}:") for line in mistakes.lines):
+            mistakes.add(file, [Mistake((), "is empty")])
+        return None
+    try:
+        collection = _Collection.model_validate(raw)
+    except ValidationError as error:
+        mistakes.add(file, mistakes_in(error))
+        return None
+    if collection.datasets is None and collection.users is None:
+        mistakes.add(file, [Mistake((), "holds neither datasets nor users")])
+    return collection
+
+
+def _checked_dataset(file: Path, index: int, entry: _Dataset, mistakes: _Mistakes) -> tuple[Source, dict[str, Any]]:
+    """The dataset's source and the raw metadata, once both are known to be usable."""
+    here = ("datasets", index, entry.dataset_name)
+    source = Source(str(_beside(file, entry.dataset_access.path)))
+    metadata_file = _beside(file, entry.metadata_access.path)
+    facts = _load(metadata_file, mistakes)
+    if facts is None:
+        return source, {}
+    try:
+        metadata = Metadata.parse(facts)
+        lacking = {c.name for c in metadata.columns} - set(source.column_names())
+        if lacking:
+            reason = f"{source.path} has no column {', '.join(sorted(lacking))}"
+            mistakes.add(file, [Mistake((*here, "dataset_access"), reason)])
+    except MetadataError as error:
+        mistakes.add(metadata_file, error.mistakes)
+    except SourceUnavailable as error:
+        mistakes.add(file, [Mistake((*here, "dataset_access", "path"), error.message)])
+    return source, facts
+
+
+def _beside(file: Path, path: str) -> Path:
+    return (file.parent / path).resolve()
+
+
+async def _put_dataset(
+    session: AsyncSession, imported: Imported, name: str, source: Source, facts: dict[str, Any]
+) -> None:
+    found = (await session.exec(select(Dataset).where(Dataset.name == name))).first()
+    # Through JSON's eyes: dates in YAML are written as text.
+    facts = yaml_to_json(facts)
+    if found is None:
+        session.add(Dataset(name=name, source=asdict(source), facts=facts))
+        imported.changes.append(f"dataset {name}: added")
+    elif (found.source, found.facts, found.removed_at) != (asdict(source), facts, None):
+        found.source, found.facts, found.removed_at = asdict(source), facts, None
+        imported.changes.append(f"dataset {name}: changed")
+    await session.flush()
+
+
+def yaml_to_json(value: Any) -> Any:
+    """YAML's dates as ISO 8601 text; everything else as it is."""
+    match value:
+        case dict():
+            return {str(key): yaml_to_json(item) for key, item in value.items()}
+        case list():
+            return [yaml_to_json(item) for item in value]
+        case str() | int() | float() | bool() | None:
+            return value
+        case _:
+            return value.isoformat()
+
+
+async def _put_user(
+    session: AsyncSession, imported: Imported, mistakes: _Mistakes, file: Path, index: int, entry: _User
+) -> None:
+    user = (await session.exec(select(User).where(User.name == entry.user_name))).first()
+    if user is None:
+        user = User(name=entry.user_name, email=entry.email, may_query=entry.may_query)
+        imported.changes.append(f"user {entry.user_name}: added")
+    elif (user.email, user.may_query, user.removed_at) != (entry.email, entry.may_query, None):
+        user.email, user.may_query, user.removed_at = entry.email, entry.may_query, None
+        imported.changes.append(f"user {entry.user_name}: changed")
+    session.add(user)
+    await session.flush()
+    for place, amount in enumerate(entry.datasets_list):
+        here = ("users", index, entry.user_name, "datasets_list", place)
+        try:
+            await _put_grant(session, imported, user, amount)
+        except ValueError as error:
+            mistakes.add(file, [Mistake(here, str(error))])
+
+
+async def _put_grant(session: AsyncSession, imported: Imported, user: User, amount: _Amount) -> None:
+    dataset = (await session.exec(select(Dataset).where(Dataset.name == amount.dataset_name))).first()
+    if dataset is None or dataset.removed_at is not None:
+        raise ValueError(f"there is no dataset {amount.dataset_name}")
+    initial = PrivacyLoss.declared(amount.initial_epsilon, amount.initial_delta)
+    spent = PrivacyLoss.charged(amount.total_spent_epsilon, amount.total_spent_delta)
+    grant = await session.get(Grant, (user.id, dataset.id))
+    if grant is None:
+        grant = Grant(user_id=user.id, dataset_id=dataset.id)
+        session.add(grant)
+    before = (grant.initial, grant.spent)
+    grant.initial_epsilon, grant.initial_delta = initial.epsilon_units, initial.delta_units
+    grant.spent_epsilon = max(grant.spent_epsilon, spent.epsilon_units)
+    grant.spent_delta = max(grant.spent_delta, spent.delta_units)
+    if (grant.initial, grant.spent) != before:
+        imported.changes.append(f"grant of {user.name} on {dataset.name}: set")
+    await session.flush()

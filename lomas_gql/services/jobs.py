@@ -1,0 +1,95 @@
+"""What runs inside a worker process: the join of a query, its dataset's metadata and rows.
+
+Every outcome is a value. An exception would carry its traceback, and with it perhaps a cell's value, into the
+server's process.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from lomas_gql.datasets.dummy import dummy_rows
+from lomas_gql.datasets.sources import Source, prepare
+from lomas_gql.errors import InvalidQuery, Overspent, SourceUnavailable
+from lomas_gql.libraries.base import Answer, DPQuery, Table, table_of
+from lomas_gql.metadata import Metadata
+from lomas_gql.privacy import PrivacyLoss
+from lomas_gql.rows import Rows
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A query that was priced and ran on dummy rows."""
+
+    cost: PrivacyLoss
+    answer: Answer
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A run on private rows that gave no answer: only the kind of error is known outside the worker."""
+
+    kind: str
+    spent: PrivacyLoss | None = None
+
+
+def estimate(query: DPQuery, metadata: Metadata) -> PrivacyLoss | InvalidQuery:
+    """The query's cost. There are no rows here."""
+    try:
+        return query.cost(metadata)
+    except Exception as error:  # noqa: BLE001 (whatever a library raises on a query is the query's fault)
+        return _refusal(error)
+
+
+def attempt(query: DPQuery, metadata: Metadata, rows: int, seed: int) -> Tried | InvalidQuery:
+    """The query's cost and its answer on dummy rows."""
+    try:
+        return Tried(query.cost(metadata), query.run(dummy_rows(metadata, rows, seed), metadata))
+    except Exception as error:  # noqa: BLE001 (as above: these rows are made up)
+        return _refusal(error)
+
+
+def release(query: DPQuery, metadata: Metadata, prepared: Path) -> Answer | Failed:
+    """The query's answer on the private rows."""
+    try:
+        return query.run(Rows.mapped(prepared, metadata), metadata)
+    except Overspent as error:
+        return Failed("Overspent", error.spent)
+    except Exception as error:  # noqa: BLE001 (its text may hold a cell, so not even that is kept)
+        return Failed(type(error).__name__)
+
+
+def prepared_rows(source: Source, metadata: Metadata, cache: Path) -> Path | SourceUnavailable:
+    """The prepared file of a dataset, made now if this version of it is new."""
+    try:
+        return prepare(source, metadata, cache)
+    except SourceUnavailable as error:
+        return error
+    except Exception as error:  # noqa: BLE001 (a damaged file; its text may hold a cell)
+        return SourceUnavailable(f"The dataset's file cannot be read ({type(error).__name__}).")
+
+
+def warm() -> None:
+    """Loads the libraries, so that the first query need not wait for them."""
+    import snsql.sql.private_reader  # noqa: F401
+
+
+def _refusal(error: Exception) -> InvalidQuery:
+    if isinstance(error, InvalidQuery):
+        return error
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    # Without paths and module names: they are the server's own business.
+    text = re.sub(r"\S*/\S*/\S*|\b\w+(\.\w+){2,}\b", "…", lines[0])[:300]
+    return InvalidQuery.at("query", message=text)
+
+
+def dummy_table(metadata: Metadata, rows: int, seed: int) -> Table:
+    """Dummy rows as an answer's table."""
+    frame = dummy_rows(metadata, rows, seed).frame
+    names: dict[type, str] = {pl.Int64: "int", pl.Float64: "float", pl.Boolean: "boolean", pl.Datetime: "datetime"}
+    columns = [(name, names.get(type(dtype), "string")) for name, dtype in frame.schema.items()]
+    return table_of(columns, frame.iter_rows())

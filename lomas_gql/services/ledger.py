@@ -1,0 +1,248 @@
+"""The ledger: reserve, run, settle. Nothing that was released is ever uncharged.
+
+A reservation is one short transaction that adds the cost to what was spent, if the budget allows, and writes
+the release as RUNNING. Then the query runs, with no transaction open. Then one transaction stores the answer,
+if the release is still RUNNING under this server's lease; the answer leaves the server only after that commit.
+Whatever dies in between leaves the charge in place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import psutil
+from sqlalchemy import CursorResult, update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from lomas_gql.database.engine import Database
+from lomas_gql.database.models import Grant, Release, ReleaseStatus, now
+from lomas_gql.errors import BudgetExceeded, DatasetUnavailable, IdempotencyConflict, QueryOngoing
+from lomas_gql.privacy import PrivacyLoss
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """What is to be charged, to whom and for what."""
+
+    user_id: int
+    dataset_id: int
+    library: str
+    cost: PrivacyLoss
+    query: dict[str, Any]
+    digest: str
+    key: str | None
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The process that runs a release, and how long its word lasts without renewal."""
+
+    server: str
+    seconds: float
+
+    def until(self) -> datetime:
+        return now() + timedelta(seconds=self.seconds)
+
+
+def lease_of_this_process(host: str, seconds: float) -> Lease:
+    """A lease that names this very process: a later one with the same number started at another time."""
+    process = psutil.Process()
+    return Lease(f"{host}:{process.pid}:{process.create_time():.2f}", seconds)
+
+
+async def reserve(database: Database, reservation: Reservation, lease: Lease, slots: int) -> Release:
+    """Charges the cost and opens the release, in one transaction.
+
+    Raises:
+        QueryOngoing: all of the user's slots are taken.
+        IdempotencyConflict: the key was taken by a request that came in between.
+        BudgetExceeded: the cost does not fit in what remains; nothing is changed.
+        DatasetUnavailable: the grant is gone.
+    """
+    async with database.writing() as session:
+        release = _opened(reservation, lease, await _free_slot(session, reservation.user_id, slots))
+        try:
+            async with session.begin_nested():
+                session.add(release)
+        except IntegrityError:
+            await _explain_conflict(session, reservation)
+        await _charge(session, reservation)
+    return release
+
+
+async def settle(database: Database, release: Release, lease: Lease, answer: dict[str, Any]) -> bool:
+    """Stores the answer and ends the release. False where it is no longer ours: the answer must not leave."""
+    return await _end(database, release, lease, ReleaseStatus.RELEASED, answer=answer)
+
+
+async def fail(
+    database: Database, release: Release, lease: Lease, reason: str, spent: PrivacyLoss | None = None
+) -> None:
+    """Ends the release without an answer. The charge stays; where more than it was `spent`, that is charged."""
+    if spent is None:
+        await _end(database, release, lease, ReleaseStatus.FAILED, failure=reason)
+        return
+    more = spent.less(release.cost)
+    async with database.writing() as session:
+        grant = update(Grant).where(*_grant_of(release.user_id, release.dataset_id))
+        await session.execute(grant.values(_plus(more)))
+        charged = {"epsilon": release.epsilon + more.epsilon_units, "delta": release.delta + more.delta_units}
+        running = update(Release).where(col(Release.id) == release.id)
+        await session.execute(running.values(**_ended(ReleaseStatus.FAILED), failure=reason, **charged))
+
+
+async def interrupt_dead(database: Database, lease: Lease) -> int:
+    """Settles as INTERRUPTED, and charged, what dead servers left running. Returns how many.
+
+    A server is dead when its lease has run out, or when it is a process of this host that no longer exists.
+    """
+    host = lease.server.partition(":")[0]
+    async with database.reading() as session:
+        running = (await session.exec(select(Release).where(Release.status == ReleaseStatus.RUNNING.value))).all()
+    dead = [r for r in running if r.lease_until <= now() or (_is_of(host, r) and not _is_alive(r.server))]
+    for release in dead:
+        await _interrupt(database, release)
+    return len(dead)
+
+
+async def renew(database: Database, lease: Lease) -> None:
+    """Prolongs this server's lease on everything that it is running."""
+    async with database.writing() as session:
+        mine = update(Release).where(
+            col(Release.server) == lease.server, col(Release.status) == ReleaseStatus.RUNNING.value
+        )
+        await session.execute(mine.values(lease_until=lease.until()))
+
+
+async def grant_of(session: AsyncSession, user_id: int, dataset_id: int) -> Grant:
+    """The user's budget on the dataset.
+
+    Raises:
+        DatasetUnavailable: there is none.
+    """
+    grant = (await session.exec(select(Grant).where(*_grant_of(user_id, dataset_id)))).first()
+    if grant is None:
+        raise DatasetUnavailable
+    return grant
+
+
+async def keyed(session: AsyncSession, user_id: int, key: str) -> Release | None:
+    """The release that this user made under an idempotency key."""
+    found = await session.exec(select(Release).where(Release.user_id == user_id, Release.idempotency_key == key))
+    return found.first()
+
+
+def _opened(reservation: Reservation, lease: Lease, slot: int) -> Release:
+    return Release(
+        user_id=reservation.user_id,
+        dataset_id=reservation.dataset_id,
+        library=reservation.library,
+        status=ReleaseStatus.RUNNING.value,
+        slot=slot,
+        idempotency_key=reservation.key,
+        input_digest=reservation.digest,
+        query=reservation.query,
+        epsilon=reservation.cost.epsilon_units,
+        delta=reservation.cost.delta_units,
+        server=lease.server,
+        lease_until=lease.until(),
+    )
+
+
+async def _free_slot(session: AsyncSession, user_id: int, slots: int) -> int:
+    running = await session.exec(
+        select(Release.slot, Release.id).where(Release.user_id == user_id, col(Release.slot).is_not(None))
+    )
+    taken = dict(running.all())
+    free = next((slot for slot in range(slots) if slot not in taken), None)
+    if free is None:
+        raise _ongoing()
+    return free
+
+
+def _ongoing() -> QueryOngoing:
+    return QueryOngoing("Another query of yours is still running; see viewer.ongoing.")
+
+
+async def _explain_conflict(session: AsyncSession, reservation: Reservation) -> None:
+    """Two requests raced for the same slot or key: the other one won."""
+    if reservation.key is not None and await keyed(session, reservation.user_id, reservation.key):
+        raise IdempotencyConflict("The idempotency key was used by another request at the same moment.")
+    raise _ongoing()
+
+
+async def _charge(session: AsyncSession, reservation: Reservation) -> None:
+    cost = reservation.cost
+    affordable = (
+        update(Grant)
+        .where(*_grant_of(reservation.user_id, reservation.dataset_id))
+        .where(
+            # Subtracted, not added: a sum near the largest BIGINT would overflow.
+            col(Grant.spent_epsilon) <= col(Grant.initial_epsilon) - cost.epsilon_units,
+            col(Grant.spent_delta) <= col(Grant.initial_delta) - cost.delta_units,
+        )
+    )
+    if await _changed(session, affordable.values(_plus(cost))) == 0:
+        grant = await grant_of(session, reservation.user_id, reservation.dataset_id)
+        raise BudgetExceeded(cost, grant.initial.less(grant.spent))
+
+
+def _plus(cost: PrivacyLoss) -> dict[Any, Any]:
+    return {
+        col(Grant.spent_epsilon): col(Grant.spent_epsilon) + cost.epsilon_units,
+        col(Grant.spent_delta): col(Grant.spent_delta) + cost.delta_units,
+    }
+
+
+def _grant_of(user_id: int, dataset_id: int) -> tuple[Any, Any]:
+    return col(Grant.user_id) == user_id, col(Grant.dataset_id) == dataset_id
+
+
+async def _end(database: Database, release: Release, lease: Lease, status: ReleaseStatus, **values: Any) -> bool:
+    ours = update(Release).where(
+        col(Release.id) == release.id,
+        col(Release.status) == ReleaseStatus.RUNNING.value,
+        col(Release.server) == lease.server,
+    )
+    async with database.writing() as session:
+        return await _changed(session, ours.values(**_ended(status), **values)) == 1
+
+
+async def _interrupt(database: Database, release: Release) -> None:
+    # Still the lease that was seen: one renewed meanwhile is alive.
+    dead = update(Release).where(
+        col(Release.id) == release.id,
+        col(Release.status) == ReleaseStatus.RUNNING.value,
+        col(Release.lease_until) == release.lease_until,
+    )
+    async with database.writing() as session:
+        await session.execute(dead.values(**_ended(ReleaseStatus.INTERRUPTED), failure=INTERRUPTED))
+
+
+INTERRUPTED = "The server stopped while the query ran. It was charged; nothing was released."
+
+
+def _ended(status: ReleaseStatus) -> dict[str, Any]:
+    return {"status": status.value, "slot": None, "finished_at": now()}
+
+
+async def _changed(session: AsyncSession, statement: Any) -> int:
+    result = await session.execute(statement)
+    assert isinstance(result, CursorResult)
+    return result.rowcount
+
+
+def _is_of(host: str, release: Release) -> bool:
+    return release.server.partition(":")[0] == host
+
+
+def _is_alive(server: str) -> bool:
+    _, pid, started = server.rsplit(":", 2)
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.2f}" == started
+    except psutil.NoSuchProcess:
+        return False

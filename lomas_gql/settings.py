@@ -1,0 +1,75 @@
+"""Settings: environment variables with the prefix LOMAS_, or a file `.env` in the working directory."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+from platformdirs import user_data_path
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Read once when the server or a command starts."""
+
+    model_config = SettingsConfigDict(env_prefix="LOMAS_", env_file=".env", extra="ignore", frozen=True)
+
+    data_dir: Path = Field(
+        default_factory=lambda: user_data_path("lomas-gql"),
+        description="Folder of the default database and of the prepared rows. Private: nobody else may read it.",
+    )
+    database_url: str = Field(
+        default="",
+        description="Where budgets and releases are kept. SQLite in the data directory by default.",
+    )
+    private_workers: int = Field(
+        default=2, ge=1, le=64, description="Processes per server that run queries on private rows."
+    )
+    public_workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Processes per server for estimates and dummy runs; no private rows.",
+    )
+    query_seconds: float = Field(
+        default=60, gt=0, le=86_400, description="Time limit of one run on private rows, in seconds."
+    )
+    check_seconds: float = Field(
+        default=30, gt=0, le=3600, description="Time limit of an estimate or a dummy run, in seconds."
+    )
+    prepare_seconds: float = Field(
+        default=600, gt=0, le=86_400, description="Time limit for reading a dataset's file, in seconds."
+    )
+    running_per_user: int = Field(
+        default=1, ge=1, le=100, description="Releases that one user may have running at the same time."
+    )
+    lease_seconds: float = Field(
+        default=15, ge=1, le=3600, description="After how long a dead server's running releases are settled."
+    )
+    preflight_rows: int = Field(
+        default=100, ge=1, le=10_000, description="Dummy rows on which a query is tried before it is charged."
+    )
+    max_page_size: int = Field(default=100, ge=1, description="Largest page of a connection.")
+    max_dummy_rows: int = Field(default=10_000, ge=1, description="Most dummy rows in an answer or a dummy run.")
+    max_sample_rows: int = Field(default=10_000, ge=1, description="Most synthetic rows in an answer.")
+    max_body_bytes: int = Field(default=4 * 2**20, ge=1024, description="Largest request body, in bytes.")
+
+    @property
+    def url(self) -> str:
+        """The database's URL, with the driver that this server uses."""
+        url = self.database_url or f"sqlite:///{(self.data_dir / 'lomas.db').absolute()}"
+        for prefix, driver in (("sqlite:", "sqlite+aiosqlite:"), ("postgresql:", "postgresql+psycopg:")):
+            if url.startswith(prefix):
+                return driver + url.removeprefix(prefix)
+        return url
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where prepared rows are kept."""
+        return self.data_dir / "prepared"
+
+
+def host_name() -> str:
+    """This machine's name, by which a server knows its own dead processes."""
+    return platform.node() or "localhost"

@@ -1,0 +1,76 @@
+"""A pool of worker processes with a time limit per call (https://pebble.readthedocs.io)."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any, ParamSpec, TypeVar
+
+from pebble import ProcessPool
+from pebble.common import ProcessExpired
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class WorkerLost(Exception):
+    """The process died or took too long, and the call has no answer."""
+
+
+class Workers:
+    """`count` processes, started at the first call and restarted when they die."""
+
+    def __init__(self, count: int) -> None:
+        # spawn: a forked child would inherit database connections and threads' locks.
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPool(max_workers=count, context=context, initializer=_settle_in, initargs=[os.getpid()])
+        self._count = count
+
+    def warm(self, function: Callable[[], None]) -> None:
+        """Calls `function` in every worker, without waiting."""
+        for _ in range(self._count):
+            self._pool.schedule(function)
+
+    async def call(self, function: Callable[P, T], seconds: float, *args: P.args, **kwargs: P.kwargs) -> T:
+        """`function(*args)` in a worker. A call that is cancelled ends its worker.
+
+        Raises:
+            WorkerLost: the worker died, or took longer than `seconds` once it had begun.
+        """
+        future = self._pool.schedule(function, args=args, kwargs=kwargs, timeout=seconds)
+        try:
+            return await asyncio.wrap_future(future)
+        except FutureTimeoutError:
+            raise WorkerLost(f"over its limit of {seconds:g} s") from None
+        except ProcessExpired:
+            raise WorkerLost("its process died") from None
+
+    def stop(self) -> None:
+        """Ends the processes, busy ones too."""
+        self._pool.stop()
+        self._pool.join()
+
+
+def _settle_in(parent: int) -> None:
+    """Runs first in a worker: private values must not reach a log, and no worker outlives its server."""
+    # Ctrl-C reaches the whole terminal; the server decides when its workers end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Libraries print: a panic or a progress bar can hold a cell's value.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(nowhere, stream.fileno())
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> Any:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
