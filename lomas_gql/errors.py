@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from lomas_gql.privacy import PrivacyLoss
+from lomas_gql.privacy import PrivacyLoss
 
 
 class LomasError(Exception):

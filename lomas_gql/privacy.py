@@ -6,16 +6,11 @@ import math
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation, localcontext
 
-from lomas_gql.errors import InvalidQuery
-
 EPSILON_UNITS = 10**12
 DELTA_UNITS = 10**18
 # A signed BIGINT holds both, so that every database adds and compares them exactly.
 LARGEST = 2**63 - 1
 
-EPSILON_FLOOR = 1e-6
-EPSILON_CAP = 100.0
-DELTA_CAP = 0.1
 # Relative distance under which a library's float sum is the exact multiple that it means.
 SNAP = 1e-12
 
@@ -86,41 +81,6 @@ class PrivacyLoss:
     @property
     def delta_text(self) -> str:
         return _text(self.delta_units, DELTA_UNITS)
-
-
-def checked_epsilon(epsilon: float, *path: str) -> float:
-    """`epsilon`, where it is a number that a query may spend.
-
-    Raises:
-        InvalidQuery: NaN, infinite, under the floor (1e-6) or over the cap (100).
-    """
-    if not (EPSILON_FLOOR <= epsilon <= EPSILON_CAP):
-        message = f"epsilon must lie between {EPSILON_FLOOR:g} and {EPSILON_CAP:g}"
-        raise InvalidQuery.at(*path, message=message)
-    return epsilon
-
-
-def checked_delta(delta: float, *path: str) -> float:
-    """`delta`, where it is a number that a query may spend.
-
-    Raises:
-        InvalidQuery: NaN, infinite, negative, finer than the ledger counts, or over the cap (0.1).
-    """
-    if not (delta == 0 or 1 / DELTA_UNITS <= delta <= DELTA_CAP) or math.copysign(1, delta) < 0:
-        message = f"delta must be 0 or lie between {1 / DELTA_UNITS:g} and {DELTA_CAP:g}"
-        raise InvalidQuery.at(*path, message=message)
-    return delta
-
-
-def checked_cost(cost: PrivacyLoss) -> PrivacyLoss:
-    """`cost`, where one query may cost that much.
-
-    Raises:
-        InvalidQuery: no epsilon at all, or more epsilon or delta than one query may spend.
-    """
-    checked_epsilon(cost.epsilon, "query")
-    checked_delta(cost.delta, "query")
-    return cost
 
 
 def _units(value: float | str, units: int, rounding: str) -> int:

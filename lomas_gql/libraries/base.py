@@ -10,11 +10,16 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
+from lomas_gql.errors import InvalidQuery
 from lomas_gql.metadata import Metadata
-from lomas_gql.privacy import PrivacyLoss
+from lomas_gql.privacy import DELTA_UNITS, PrivacyLoss
 from lomas_gql.rows import Rows
 
 T = TypeVar("T")
+
+EPSILON_FLOOR = 1e-6
+EPSILON_CAP = 100.0
+DELTA_CAP = 0.1
 
 
 class Library(Enum):
@@ -84,6 +89,41 @@ class DPQuery(Protocol):
 
     def run(self, rows: Rows, metadata: Metadata) -> Answer:
         """Runs the query on `rows`, dummy or private, and spends at most `cost`."""
+
+
+def checked_epsilon(epsilon: float, *path: str) -> float:
+    """`epsilon`, where it is a number that a query may spend.
+
+    Raises:
+        InvalidQuery: NaN, infinite, under the floor (1e-6) or over the cap (100).
+    """
+    if not (EPSILON_FLOOR <= epsilon <= EPSILON_CAP):
+        message = f"epsilon must lie between {EPSILON_FLOOR:g} and {EPSILON_CAP:g}"
+        raise InvalidQuery.at(*path, message=message)
+    return epsilon
+
+
+def checked_delta(delta: float, *path: str) -> float:
+    """`delta`, where it is a number that a query may spend.
+
+    Raises:
+        InvalidQuery: NaN, infinite, negative, finer than the ledger counts, or over the cap (0.1).
+    """
+    if not (delta == 0 or 1 / DELTA_UNITS <= delta <= DELTA_CAP) or math.copysign(1, delta) < 0:
+        message = f"delta must be 0 or lie between {1 / DELTA_UNITS:g} and {DELTA_CAP:g}"
+        raise InvalidQuery.at(*path, message=message)
+    return delta
+
+
+def checked_cost(cost: PrivacyLoss) -> PrivacyLoss:
+    """`cost`, where one query may cost that much.
+
+    Raises:
+        InvalidQuery: no epsilon at all, or more epsilon or delta than one query may spend.
+    """
+    checked_epsilon(cost.epsilon, "query")
+    checked_delta(cost.delta, "query")
+    return cost
 
 
 def described(description: str, default: T | Any = ...) -> Any:

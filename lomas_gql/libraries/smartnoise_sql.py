@@ -14,9 +14,18 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from lomas_gql.errors import InvalidQuery
-from lomas_gql.libraries.base import Answer, Library, Table, described, table_of
+from lomas_gql.libraries.base import (
+    Answer,
+    Library,
+    Table,
+    checked_cost,
+    checked_delta,
+    checked_epsilon,
+    described,
+    table_of,
+)
 from lomas_gql.metadata import Metadata
-from lomas_gql.privacy import PrivacyLoss, checked_cost, checked_delta, checked_epsilon
+from lomas_gql.privacy import PrivacyLoss
 from lomas_gql.rows import Rows
 
 if TYPE_CHECKING:

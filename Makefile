@@ -1,0 +1,32 @@
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+BIN := .venv/bin
+
+.PHONY: demo test lint check bench schema
+
+demo: .venv/installed
+	$(BIN)/lomas-gql demo --host $(HOST) --port $(PORT)
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/smartnoise_sql.py
+
+schema: .venv/installed
+	$(BIN)/python -c "from lomas_gql.schema.schema import printed; print(printed(), end='')" > schema.graphql
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or later is needed: make PYTHON=python3.11')"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

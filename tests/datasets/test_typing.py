@@ -1,0 +1,116 @@
+"""At load no cell can raise, drop a row or move another."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lomas_gql.datasets.sources import Source, prepare
+from lomas_gql.datasets.typing import fit
+from lomas_gql.errors import SourceUnavailable
+from lomas_gql.metadata import Metadata
+from lomas_gql.rows import Rows
+
+
+def fitted(column: dict[str, Any], *cells: Any) -> list[Any]:
+    metadata = Metadata.parse({"max_ids": 1, "rows": 9, "row_privacy": True, "columns": {"x": column}})
+    return fit(pl.LazyFrame({"x": list(cells)}), metadata, key=1).collect()["x"].to_list()
+
+
+NUMBER = {"type": "float", "lower": 0, "upper": 10}
+WHOLE = {"type": "int", "lower": 0, "upper": 10}
+
+
+def test_numbers_are_clamped_and_what_is_none_becomes_the_middle() -> None:
+    assert fitted(NUMBER, "-5", " 3.5 ", "1e300", "-inf", "abc", "nan", None) == [0.0, 3.5, 10.0, 0.0, 5.0, 5.0, 5.0]
+    assert fitted(WHOLE, "-5", "3.9", "1e300", "inf", "abc", None) == [0, 3, 10, 10, 5, 5]
+    assert fitted(NUMBER | {"nullable": True}, float("nan"), 3.0, None) == [None, 3.0, None]
+
+
+def test_categories_outside_the_list_become_other_or_null() -> None:
+    assert fitted({"type": "string", "categories": ["a", "b"]}, "a", "c", None) == ["a", "OTHER", "OTHER"]
+    nullable = {"type": "string", "categories": ["a"], "nullable": True}
+    assert fitted(nullable, "a", "c", None) == ["a", "OTHER", None]
+    assert fitted({"type": "int", "categories": [1, 2]}, "1", "2.0", "3", "x") == [1, 2, None, None]
+
+
+def test_booleans_and_times_are_read_in_their_usual_forms() -> None:
+    assert fitted({"type": "boolean"}, "TRUE", "0", "maybe", None) == [True, False, False, False]
+    time = {"type": "datetime", "lower": "2020-01-01", "upper": "2020-12-31"}
+    texts = ("2020-03-04", "2020-03-04 05:06:07", "2020-03-04T05:06:07.5Z", "1999-01-01", "never")
+    assert fitted(time, *texts) == [
+        datetime(2020, 3, 4),
+        datetime(2020, 3, 4, 5, 6, 7),
+        datetime(2020, 3, 4, 5, 6, 7, 500000),
+        datetime(2020, 1, 1),
+        datetime(2020, 1, 1),
+    ]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.text(max_size=20), min_size=1, max_size=8), st.integers(0, 7), st.text(max_size=20))
+def test_one_cell_changes_its_own_row_alone(cells: list[str], place: int, other: str) -> None:
+    changed = list(cells)
+    changed[place % len(cells)] = other
+    for column in (NUMBER, WHOLE, {"type": "string", "categories": ["a"]}, {"type": "boolean"}):
+        before, after = fitted(column, *cells), fitted(column, *changed)
+        assert len(before) == len(after) == len(cells)
+        for i in range(len(cells)):
+            assert i == place % len(cells) or before[i] == after[i]
+
+
+def owned(*owners: str | None, max_ids: int = 2) -> list[tuple[str, float]]:
+    columns = {"id": {"type": "string", "private_id": True}, "x": {"type": "float", "lower": 0, "upper": 100}}
+    metadata = Metadata.parse({"max_ids": max_ids, "rows": 9, "columns": columns})
+    frame = pl.LazyFrame({"id": owners, "x": [float(i) for i in range(len(owners))]})
+    return fit(frame, metadata, key=7).collect().rows()
+
+
+def test_at_most_max_ids_rows_of_an_individual_stay() -> None:
+    kept = owned("a", "a", "a", "b", "a", None)
+    assert sorted(owner for owner, _ in kept) == ["a", "a", "b"]
+
+
+def test_an_individual_does_not_decide_which_rows_of_another_stay() -> None:
+    # The same x for the others' rows in both: only the individual c is added.
+    without = {row for row in owned("a", "a", "a", "b")}
+    with_c = {row for row in owned("a", "a", "a", "b", "c", "c", "c") if row[0] != "c"}
+    assert without == with_c
+
+
+def test_a_ragged_or_damaged_line_costs_no_other_line(tmp_path: Path) -> None:
+    file = tmp_path / "x.csv"
+    file.write_bytes(b"x,y\n1,a\n2\n3,a,extra,cells\n\xff\xfe,b\n5,b\n")
+    columns = {"x": WHOLE, "y": {"type": "string", "categories": ["a", "b"]}}
+    metadata = Metadata.parse({"max_ids": 1, "rows": 5, "row_privacy": True, "columns": columns})
+    rows = Rows.mapped(prepare(Source(str(file)), metadata, tmp_path / "cache"), metadata)
+    assert rows.frame.rows() == [(1, "a"), (2, "OTHER"), (3, "a"), (5, "b"), (5, "b")]
+
+
+def test_a_file_is_read_once_per_version(tmp_path: Path) -> None:
+    file, cache = tmp_path / "x.parquet", tmp_path / "cache"
+    pl.DataFrame({"x": [1.0, 99.0, None]}).write_parquet(file)
+    metadata = Metadata.parse({"max_ids": 1, "rows": 3, "row_privacy": True, "columns": {"x": NUMBER}})
+    first = prepare(Source(str(file)), metadata, cache)
+    assert Rows.mapped(first, metadata).frame["x"].to_list() == [1.0, 10.0, 5.0]
+    stamp = first.stat().st_mtime_ns
+    assert prepare(Source(str(file)), metadata, cache) == first
+    assert first.stat().st_mtime_ns == stamp
+    assert first.stat().st_mode & 0o077 == 0
+    pl.DataFrame({"x": [2.0]}).write_parquet(file)
+    assert prepare(Source(str(file)), metadata, cache) != first
+
+
+def test_a_missing_file_or_column_is_told_without_a_value(tmp_path: Path) -> None:
+    metadata = Metadata.parse({"max_ids": 1, "rows": 3, "row_privacy": True, "columns": {"x": NUMBER}})
+    with pytest.raises(SourceUnavailable, match="cannot be read"):
+        prepare(Source(str(tmp_path / "none.csv")), metadata, tmp_path / "cache")
+    (tmp_path / "y.csv").write_text("y\n1\n")
+    with pytest.raises(SourceUnavailable, match="lacks a column"):
+        prepare(Source(str(tmp_path / "y.csv")), metadata, tmp_path / "cache")

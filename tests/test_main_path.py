@@ -1,0 +1,298 @@
+"""The main job over HTTP, as a researcher meets it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import opendp.prelude as dp
+import polars as pl
+import pytest
+
+from tests.conftest import Client, Server
+
+EXECUTE = """
+mutation($input: DpQueryInput!, $key: String) {
+  execute(input: $input, idempotencyKey: $key) {
+    __typename
+    ... on Executed {
+      replayed
+      release { id status cost { epsilon delta } }
+      cost { epsilon delta }
+      budget { initial { epsilon } spent { epsilon delta } remaining { epsilon delta } }
+      result { ... on SmartnoiseSqlResult { table { ...T } } ... on OpenDpResult { value frame: table { ...T } } }
+    }
+    ... on UserError { code message }
+    ... on BudgetExceeded { requested { epsilon delta } remaining { epsilon delta } }
+    ... on InvalidQuery { issues { path message } }
+  }
+}
+fragment T on Table { columns { name dtype } rows rowCount }
+"""
+ESTIMATE = """
+mutation($input: DpQueryInput!) { estimateCost(input: $input) {
+  __typename ... on Estimate { cost { epsilon delta } affordable } ... on UserError { code message }
+  ... on InvalidQuery { issues { path message } } } }
+"""
+DUMMY = """
+mutation($input: DpQueryInput!) { runDummy(input: $input) {
+  __typename
+  ... on DummyRun { cost { epsilon delta } result { ... on SmartnoiseSqlResult { table { rowCount } }
+    ... on OpenDpResult { value } } }
+  ... on UserError { code message } } }
+"""
+BUDGET = """{ dataset(name: "PENGUIN") { budget { spent { epsilon delta } remaining { epsilon } }
+  history { totalCount nodes { id status query cost { epsilon } library } } } }"""
+
+
+def sql(text: str, epsilon: float = 1.0, delta: float = 0.0, dataset: str = "PENGUIN", **more: Any) -> dict[str, Any]:
+    query = {"sql": text, "epsilon": epsilon, "delta": delta, **more}
+    return {"input": {"dataset": dataset, "query": {"smartnoiseSql": query}}}
+
+
+def opendp(**query: Any) -> dict[str, Any]:
+    return {"input": {"dataset": "PENGUIN", "query": {"opendp": query}}}
+
+
+def laplace_sum(scale: float = 10.0) -> str:
+    """A noisy sum of bill lengths in OpenDP's own words: sensitivity 65, so epsilon 65 / scale."""
+    dp.enable_features("contrib")
+    space = dp.vector_domain(dp.atom_domain(T=float, nan=True)), dp.symmetric_distance()
+    impute = space >> dp.t.then_impute_constant(40.0)
+    return str(dp.serialize(impute >> dp.t.then_clamp((30.0, 65.0)) >> dp.t.then_sum() >> dp.m.then_laplace(scale)))
+
+
+def plan() -> str:
+    """Mean bill length by species, as a Context query serialises it."""
+    dp.enable_features("contrib")
+    frame = pl.LazyFrame(schema={"species": pl.String, "bill_length_mm": pl.Float64})
+    context = dp.Context.compositor(
+        data=frame,
+        privacy_unit=dp.unit_of(contributions=1),
+        privacy_loss=dp.loss_of(epsilon=1.0),
+        split_evenly_over=1,
+    )
+    length = pl.col("bill_length_mm").fill_null(40.0)
+    query = context.query().group_by("species").agg(dp.len(), length.dp.sum((30.0, 65.0)))
+    return str(query.polars_plan.serialize(format="json"))
+
+
+def test_species_counts_are_near_the_truth_and_charged_as_estimated(server: Server) -> None:
+    client = server.user(epsilon="10")
+    query = sql("SELECT species, COUNT(*) AS n FROM df GROUP BY species")
+    estimate = client.data(ESTIMATE, query)["estimateCost"]
+    assert estimate == {"__typename": "Estimate", "cost": {"epsilon": 1.0, "delta": 0.0}, "affordable": True}
+
+    executed = client.data(EXECUTE, query)["execute"]
+
+    table = executed["result"]["table"]
+    assert [column["name"] for column in table["columns"]] == ["species", "n"]
+    assert [row[0] for row in table["rows"]] == ["Adelie", "Chinstrap", "Gentoo", "OTHER"]
+    assert abs(sum(row[1] for row in table["rows"]) - 344) < 60
+    assert executed["cost"] == estimate["cost"]
+    assert executed["budget"]["remaining"] == {"epsilon": 9.0, "delta": 0.1}
+    dataset = client.data(BUDGET)["dataset"]
+    assert dataset["budget"]["spent"] == {"epsilon": 1.0, "delta": 0.0}
+    assert dataset["history"]["totalCount"] == 1
+    assert dataset["history"]["nodes"][0]["id"] == executed["release"]["id"]
+    assert dataset["history"]["nodes"][0]["query"]["smartnoiseSql"]["sql"].startswith("SELECT species")
+
+
+@pytest.mark.parametrize(
+    ("query", "epsilon"),
+    [
+        (sql("SELECT COUNT(*) AS n, AVG(bill_length_mm) AS m FROM df"), 3.0),
+        (sql("SELECT COUNT(*) AS n FROM df WHERE island = 'Dream'", 0.1), 0.1),
+        (sql("SELECT STDDEV(bill_length_mm) AS s FROM df", 0.3), 0.9),
+        (opendp(measurement=laplace_sum(), column="bill_length_mm"), 6.5),
+        (opendp(polarsPlan=plan(), epsilon=2.0), 2.0),
+        (opendp(polarsPlan=plan(), epsilon=1.5, noise="GAUSSIAN", fixedDelta=1e-6), 1.5),
+    ],
+    ids=["count and mean", "where", "deviation", "measurement", "plan", "Gaussian plan"],
+)
+def test_estimate_dummy_run_and_execution_name_the_same_cost(
+    server: Server, query: dict[str, Any], epsilon: float
+) -> None:
+    client = server.user(epsilon="20")
+    estimated = client.data(ESTIMATE, query)["estimateCost"]["cost"]
+    dummy = client.data(DUMMY, query)["runDummy"]["cost"]
+    executed = client.data(EXECUTE, query)["execute"]
+    assert estimated == dummy == executed["cost"] == executed["budget"]["spent"]
+    assert estimated["epsilon"] == pytest.approx(epsilon, rel=1e-9)
+
+
+def test_ten_queries_of_a_tenth_fit_in_one_and_the_eleventh_changes_nothing(server: Server) -> None:
+    client = server.user(epsilon="1", delta="0")
+    query = sql("SELECT COUNT(*) AS n FROM df", 0.1)
+    for _ in range(10):
+        assert client.data(EXECUTE, query)["execute"]["__typename"] == "Executed"
+    before = client.data(BUDGET)
+
+    refused = client.data(EXECUTE, query)["execute"]
+
+    assert refused["__typename"] == "BudgetExceeded"
+    assert refused["requested"] == {"epsilon": 0.1, "delta": 0.0}
+    assert refused["remaining"] == {"epsilon": 0.0, "delta": 0.0}
+    assert client.data(BUDGET) == before
+    assert before["dataset"]["budget"]["spent"] == {"epsilon": 1.0, "delta": 0.0}
+
+
+def test_one_request_returns_all_datasets_with_metadata_budgets_and_history(server: Server) -> None:
+    client = server.user(epsilon="5")
+    client.data(EXECUTE, sql("SELECT COUNT(*) AS n FROM df"))
+    data = client.data(
+        """{ viewer { name mayQuery ongoing { id } } datasets { totalCount nodes { name
+        metadata { maxIds rows smartnoise columns { name nullable privateId ... on NumericColumn { lower upper } } }
+        budget { initial { epsilon } spent { epsilon } remaining { epsilon } }
+        history(first: 1) { totalCount pageInfo { hasNextPage endCursor } nodes { status cost { epsilon } } } } } }"""
+    )
+    [dataset] = data["datasets"]["nodes"]
+    assert dataset["name"] == "PENGUIN"
+    assert dataset["budget"]["spent"] == {"epsilon": 1.0}
+    assert dataset["history"]["nodes"] == [{"status": "RELEASED", "cost": {"epsilon": 1.0}}]
+    assert {"name": "bill_length_mm", "nullable": True, "privateId": False, "lower": 30.0, "upper": 65.0} in dataset[
+        "metadata"
+    ]["columns"]
+
+
+def test_history_pages_meet_without_gap_or_overlap(server: Server) -> None:
+    client = server.user(epsilon="5")
+    for _ in range(5):
+        client.data(EXECUTE, sql("SELECT COUNT(*) AS n FROM df", 0.1))
+    page = """query($after: String) { dataset(name: "PENGUIN") { history(first: 2, after: $after) {
+      totalCount nodes { id } pageInfo { hasNextPage hasPreviousPage endCursor } } } }"""
+    original = [node["id"] for node in client.data(BUDGET)["dataset"]["history"]["nodes"]]
+    seen: list[str] = []
+    after = None
+    for expected in (2, 2, 1):
+        history = client.data(page, {"after": after})["dataset"]["history"]
+        assert len(history["nodes"]) == expected
+        assert history["pageInfo"]["hasNextPage"] is (expected == 2)
+        assert history["pageInfo"]["hasPreviousPage"] is (after is not None)
+        seen += [node["id"] for node in history["nodes"]]
+        after = history["pageInfo"]["endCursor"]
+        # What is released meanwhile does not move the pages that follow.
+        client.data(EXECUTE, sql("SELECT COUNT(*) AS n FROM df", 0.1))
+    assert seen == original
+
+
+def test_a_release_is_its_owners_alone(server: Server) -> None:
+    owner, other = server.user(), server.user()
+    release = owner.data(EXECUTE, sql("SELECT COUNT(*) AS n FROM df"))["execute"]["release"]["id"]
+    fetch = "query($id: ID!) { release(id: $id) { status } node(id: $id) { id } }"
+    assert owner.data(fetch, {"id": release}) == {"release": {"status": "RELEASED"}, "node": {"id": release}}
+    assert other.data(fetch, {"id": release}) == {"release": None, "node": None}
+
+
+def test_a_dataset_without_a_grant_looks_like_an_unknown_one(server: Server) -> None:
+    client = server.user(dataset="PENGUIN")
+    answers = []
+    for name in ("IRIS", "NO_SUCH"):
+        found = client.data("query($n: String!) { dataset(name: $n) { id } }", {"n": name})
+        answers.append((found, *(client.data(m, sql("SELECT COUNT(*) AS n FROM df", dataset=name)) for m in (ESTIMATE, EXECUTE))))
+    assert answers[0] == answers[1]
+    assert answers[0][2]["execute"]["__typename"] == "DatasetUnavailable"
+
+
+def test_without_a_valid_token_only_the_servers_state_answers(server: Server) -> None:
+    for token in (None, "lomas_wrong"):
+        client = Client(server.url, token)
+        open_to_all = client.data("{ serverState { live libraries { library version } } viewer { name } }")
+        assert open_to_all["serverState"]["live"] is True
+        assert open_to_all["viewer"] is None
+        for query in ("{ datasets { totalCount } }", '{ dataset(name: "PENGUIN") { id } }', '{ release(id: "x") { id } }'):
+            [error] = client.post(query).json()["errors"]
+            assert error["extensions"]["code"] == "UNAUTHENTICATED"
+        [error] = client.post(EXECUTE, sql("SELECT COUNT(*) AS n FROM df")).json()["errors"]
+        assert error["extensions"]["code"] == "UNAUTHENTICATED"
+
+
+def test_who_may_not_query_may_still_look(server: Server) -> None:
+    client = server.user(may_query=False)
+    assert client.data(ESTIMATE, sql("SELECT COUNT(*) AS n FROM df"))["estimateCost"]["__typename"] == "Estimate"
+    assert client.data("{ viewer { mayQuery } datasets { totalCount } }")["datasets"]["totalCount"] == 1
+    [error] = client.post(EXECUTE, sql("SELECT COUNT(*) AS n FROM df")).json()["errors"]
+    assert error["extensions"]["code"] == "FORBIDDEN"
+
+
+BAD_NUMBERS = ["NaN", "Infinity", "-Infinity", "-1", "-0.0001", "1e-320", "1e308", "1e999", '"1"', "null"]
+
+
+@pytest.mark.parametrize("number", [*BAD_NUMBERS, "0", "1e-7", "101"])
+def test_a_bad_epsilon_is_refused_and_costs_nothing(server: Server, number: str) -> None:
+    assert_refused(server, "epsilon", number)
+
+
+@pytest.mark.parametrize("number", [*BAD_NUMBERS, "1", "1.5", "0.2"])
+def test_a_bad_delta_is_refused_and_costs_nothing(server: Server, number: str) -> None:
+    assert_refused(server, "delta", number)
+
+
+def assert_refused(server: Server, field: str, number: str) -> None:
+    client = server.user()
+    values = {"epsilon": "1", "delta": "0.001"} | {field: number}
+    query = f'{{"sql": "SELECT COUNT(*) AS n FROM df", "epsilon": {values["epsilon"]}, "delta": {values["delta"]}}}'
+    variables = f'{{"input": {{"dataset": "PENGUIN", "query": {{"smartnoiseSql": {query}}}}}}}'
+    for operation in (EXECUTE, ESTIMATE, DUMMY):
+        body = f'{{"query": {json.dumps(operation)}, "variables": {variables}}}'
+        headers = {"Authorization": f"Bearer {client.token}", "Content-Type": "application/json"}
+        response = httpx.post(f"{server.url}/graphql", content=body, headers=headers, timeout=60)
+        assert response.status_code in (200, 400)
+        answer = response.json()
+        if "errors" not in answer:
+            [outcome] = answer["data"].values()
+            assert outcome["__typename"] == "InvalidQuery", outcome
+    assert client.data(BUDGET)["dataset"]["budget"]["spent"] == {"epsilon": 0.0, "delta": 0.0}
+    assert client.data(BUDGET)["dataset"]["history"]["totalCount"] == 0
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-1.0", "0.0", "1e-320", "1e308", "1e999", "null"])
+def test_a_bad_scale_inside_a_measurement_is_refused_and_costs_nothing(server: Server, number: str) -> None:
+    client = server.user()
+    text = laplace_sum(12345.0).replace("12345.0", number)
+    assert number in text
+    for operation in (EXECUTE, ESTIMATE, DUMMY):
+        [outcome] = client.data(operation, opendp(measurement=text, column="bill_length_mm")).values()
+        assert outcome["__typename"] == "InvalidQuery", outcome
+    assert client.data(BUDGET)["dataset"]["history"]["totalCount"] == 0
+
+
+def test_an_idempotency_key_is_charged_once(server: Server) -> None:
+    client = server.user(epsilon="1")
+    query = sql("SELECT COUNT(*) AS n FROM df", 0.4) | {"key": "a"}
+    first = client.data(EXECUTE, query)["execute"]
+    again = client.data(EXECUTE, query)["execute"]
+    assert again == first | {"replayed": True}
+    other = client.data(EXECUTE, sql("SELECT COUNT(*) AS n FROM df", 0.5) | {"key": "a"})["execute"]
+    assert other["__typename"] == "IdempotencyConflict"
+    assert client.data(BUDGET)["dataset"]["budget"]["spent"]["epsilon"] == 0.4
+
+
+def test_dummy_rows_are_the_same_for_the_same_seed(server: Server) -> None:
+    client = server.user()
+    rows = 'query($s: Int!) { dataset(name: "PENGUIN") { dummy(rows: 5, seed: $s) { rows rowCount } } }'
+    first, again, other = (client.data(rows, {"s": seed})["dataset"]["dummy"] for seed in (1, 1, 2))
+    assert first == again != other
+    assert first["rowCount"] == 5
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        '{ dataset(name: "PENGUIN") { dummy(rows: 10001) { rowCount } } }',
+        '{ dataset(name: "PENGUIN") { history(first: 101) { totalCount } } }',
+        "{ datasets(first: 101) { totalCount } }",
+        "{ datasets(first: -1) { totalCount } }",
+    ],
+)
+def test_an_answer_over_a_limit_is_refused_with_a_code(server: Server, query: str) -> None:
+    [error] = server.user().post(query).json()["errors"]
+    assert error["extensions"]["code"] == "LIMIT_EXCEEDED"
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "YWZ0ZXI6eA", "ÿ", "YWZ0ZXI6OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk"])
+def test_a_cursor_of_somebody_else_is_a_clear_error(server: Server, cursor: str) -> None:
+    query = 'query($c: String!) { dataset(name: "PENGUIN") { history(after: $c) { totalCount } } }'
+    [error] = server.user().post(query, {"c": cursor}).json()["errors"]
+    assert error["extensions"]["code"] == "BAD_USER_INPUT"
