@@ -121,8 +121,12 @@ def checked_cost(cost: PrivacyLoss) -> PrivacyLoss:
     Raises:
         InvalidQuery: no epsilon at all, or more epsilon or delta than one query may spend.
     """
-    checked_epsilon(cost.epsilon, "query")
-    checked_delta(cost.delta, "query")
+    if not (EPSILON_FLOOR <= cost.epsilon <= EPSILON_CAP) or cost.delta > DELTA_CAP:
+        message = (
+            f"the query would cost epsilon {cost.epsilon_text} and delta {cost.delta_text}; one query may cost "
+            f"epsilon {EPSILON_FLOOR:g} to {EPSILON_CAP:g} and delta up to {DELTA_CAP:g}"
+        )
+        raise InvalidQuery.at("query", message=message)
     return cost
 
 

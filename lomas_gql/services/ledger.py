@@ -89,10 +89,10 @@ async def fail(
     more = spent.less(release.cost)
     async with database.writing() as session:
         grant = update(Grant).where(*_grant_of(release.user_id, release.dataset_id))
-        await session.execute(grant.values(_plus(more)))
+        await session.exec(grant.values(_plus(more)))
         charged = {"epsilon": release.epsilon + more.epsilon_units, "delta": release.delta + more.delta_units}
         running = update(Release).where(col(Release.id) == release.id)
-        await session.execute(running.values(**_ended(ReleaseStatus.FAILED), failure=reason, **charged))
+        await session.exec(running.values(**_ended(ReleaseStatus.FAILED), failure=reason, **charged))
 
 
 async def interrupt_dead(database: Database, lease: Lease) -> int:
@@ -115,7 +115,7 @@ async def renew(database: Database, lease: Lease) -> None:
         mine = update(Release).where(
             col(Release.server) == lease.server, col(Release.status) == ReleaseStatus.RUNNING.value
         )
-        await session.execute(mine.values(lease_until=lease.until()))
+        await session.exec(mine.values(lease_until=lease.until()))
 
 
 async def grant_of(session: AsyncSession, user_id: int, dataset_id: int) -> Grant:
@@ -220,7 +220,7 @@ async def _interrupt(database: Database, release: Release) -> None:
         col(Release.lease_until) == release.lease_until,
     )
     async with database.writing() as session:
-        await session.execute(dead.values(**_ended(ReleaseStatus.INTERRUPTED), failure=INTERRUPTED))
+        await session.exec(dead.values(**_ended(ReleaseStatus.INTERRUPTED), failure=INTERRUPTED))
 
 
 INTERRUPTED = "The server stopped while the query ran. It was charged; nothing was released."
@@ -231,7 +231,7 @@ def _ended(status: ReleaseStatus) -> dict[str, Any]:
 
 
 async def _changed(session: AsyncSession, statement: Any) -> int:
-    result = await session.execute(statement)
+    result = await session.exec(statement)
     assert isinstance(result, CursorResult)
     return result.rowcount
 

@@ -1,0 +1,37 @@
+"""The migrations make the tables that the models describe, and can be taken back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection
+from sqlmodel import SQLModel
+
+from lomas_gql.database.engine import Database, migrations
+
+
+def differences(connection: Connection) -> list[object]:
+    return list(compare_metadata(MigrationContext.configure(connection), SQLModel.metadata))
+
+
+def downgrade(connection: Connection) -> None:
+    config = migrations()
+    config.attributes["connection"] = connection
+    command.downgrade(config, "base")
+
+
+async def test_models_and_migrations_agree_up_and_down(tmp_path: Path) -> None:
+    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'db'}")
+    assert not await database.is_current()
+    for _ in range(2):
+        await database.upgrade()
+        assert await database.is_current()
+        async with database.engine.connect() as connection:
+            assert await connection.run_sync(differences) == []
+        async with database.engine.execution_options(writes=True).begin() as connection:
+            await connection.run_sync(downgrade)
+        assert not await database.is_current()
+    await database.close()

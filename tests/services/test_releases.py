@@ -1,0 +1,204 @@
+"""Estimate, dummy run and execution, with a query whose behaviour on private rows is chosen."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from lomas_gql.auth import Viewer
+from lomas_gql.database.engine import Database
+from lomas_gql.errors import (
+    BudgetExceeded,
+    Forbidden,
+    IdempotencyConflict,
+    InvalidQuery,
+    LibraryFailed,
+    Overspent,
+    QueryOngoing,
+    SourceUnavailable,
+)
+from lomas_gql.libraries.base import Answer, Library
+from lomas_gql.metadata import Metadata
+from lomas_gql.privacy import PrivacyLoss
+from lomas_gql.rows import Rows
+from lomas_gql.services import administration, catalogue, ledger, releases
+from lomas_gql.services.importing import import_catalogue
+from lomas_gql.services.releases import Input
+from lomas_gql.services.runtime import Runtime
+from lomas_gql.settings import Settings
+from lomas_gql.workers.pool import Workers
+from tests.conftest import DEMO
+
+PREFLIGHT = 17
+VIEWER = Viewer(1, "ample", may_query=True)
+SECRET = "planted-private-value"
+
+
+@dataclass(frozen=True)
+class Fake:
+    """Costs epsilon 0.5; does what it is told, on dummy rows or on the private ones."""
+
+    private: str = "answer"
+    dummy: str = "answer"
+    library: ClassVar[Library] = Library.OPENDP
+
+    def cost(self, metadata: Metadata) -> PrivacyLoss:
+        return PrivacyLoss.declared("0.5")
+
+    def run(self, rows: Rows, metadata: Metadata) -> Answer:
+        match self.dummy if rows.frame.height == PREFLIGHT else self.private:
+            case "die":
+                os.abort()
+            case "spin":
+                time.sleep(60)
+            case "wait":
+                time.sleep(1)
+            case "raise":
+                raise ValueError(f"{SECRET} in /a/path/of/ours.py")
+            case "overspend":
+                raise Overspent(PrivacyLoss.declared("0.75"))
+        return Answer(self.library, value=rows.frame.height)
+
+
+def asked(query: Fake) -> Input:
+    return Input("PENGUIN", query, {"fake": [query.private, query.dummy]})
+
+
+@pytest.fixture
+async def runtime(tmp_path: Path) -> AsyncIterator[Runtime]:
+    settings = Settings(data_dir=tmp_path, database_url="", preflight_rows=PREFLIGHT, query_seconds=3, check_seconds=20)
+    lease = ledger.lease_of_this_process("here", 15)
+    runtime = Runtime(settings, Database(settings.url), lease, Workers(1), Workers(1))
+    await runtime.database.upgrade()
+    await import_catalogue(runtime.database, [DEMO / "catalogue.yaml"])
+    yield runtime
+    runtime.public.stop()
+    runtime.private.stop()
+    await runtime.database.close()
+
+
+async def spent(runtime: Runtime) -> str:
+    async with runtime.database.reading() as session:
+        return (await catalogue.granted(session, VIEWER, "PENGUIN")).grant.spent.epsilon_text
+
+
+async def history(runtime: Runtime) -> list[str]:
+    async with runtime.database.reading() as session:
+        granted = await catalogue.granted(session, VIEWER, "PENGUIN")
+        [page] = await catalogue.histories(session, VIEWER, [granted.id], catalogue.HistoryFilter(first=10))
+        return [release.status for release in page.items]
+
+
+async def test_an_execution_runs_on_the_private_rows_and_is_charged(runtime: Runtime) -> None:
+    executed = await releases.execute(runtime, VIEWER, asked(Fake()), None)
+    assert executed.answer.value == 344
+    assert executed.release.cost.epsilon_text == executed.budget.grant.spent.epsilon_text == "0.5"
+    assert await history(runtime) == ["RELEASED"]
+
+
+@pytest.mark.parametrize("behaviour", ["die", "spin", "raise"])
+async def test_a_failing_run_is_charged_and_tells_nothing(
+    runtime: Runtime, behaviour: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(LibraryFailed) as caught:
+        await releases.execute(runtime, VIEWER, asked(Fake(private=behaviour)), None)
+    assert caught.value.cost.epsilon_text == await spent(runtime) == "0.5"
+    assert caught.value.message == (
+        "OPENDP gave no answer on the private rows. The query was charged; nothing was released."
+    )
+    assert await history(runtime) == ["FAILED"]
+    assert SECRET not in caplog.text
+    # The server goes on: the same user, another query.
+    assert (await releases.execute(runtime, VIEWER, asked(Fake()), None)).answer.value == 344
+
+
+async def test_a_run_that_spends_more_than_declared_is_charged_more_and_withheld(runtime: Runtime) -> None:
+    with pytest.raises(LibraryFailed) as caught:
+        await releases.execute(runtime, VIEWER, asked(Fake(private="overspend")), None)
+    assert caught.value.cost.epsilon_text == await spent(runtime) == "0.75"
+
+
+@pytest.mark.parametrize("behaviour", ["die", "raise"])
+async def test_a_query_that_fails_on_dummy_rows_costs_nothing(runtime: Runtime, behaviour: str) -> None:
+    for attempt in (
+        releases.execute(runtime, VIEWER, asked(Fake(dummy=behaviour)), None),
+        releases.run_dummy(runtime, VIEWER, asked(Fake(dummy=behaviour)), PREFLIGHT, 1),
+    ):
+        with pytest.raises(InvalidQuery) as caught:
+            await attempt
+        assert "/a/path" not in caught.value.message
+    assert await spent(runtime) == "0"
+    assert await history(runtime) == []
+
+
+async def test_estimates_and_dummy_runs_read_no_private_file(runtime: Runtime) -> None:
+    estimate = await releases.estimate(runtime, VIEWER, asked(Fake(private="die")))
+    tried = await releases.run_dummy(runtime, VIEWER, asked(Fake(private="die")), PREFLIGHT, 1)
+    assert estimate.cost == tried.cost
+    assert estimate.affordable
+    assert not runtime.settings.cache_dir.exists()
+
+
+async def test_a_client_that_goes_away_leaves_a_release_that_finishes(runtime: Runtime) -> None:
+    await releases.execute(runtime, VIEWER, asked(Fake()), None)
+    waiting = asyncio.create_task(releases.execute(runtime, VIEWER, asked(Fake(private="wait")), None))
+    while await spent(runtime) != "1":
+        await asyncio.sleep(0.01)
+    waiting.cancel()
+    deadline = time.monotonic() + 20
+    while await history(runtime) != ["RELEASED", "RELEASED"] and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
+    assert await history(runtime) == ["RELEASED", "RELEASED"]
+
+
+async def test_a_second_query_waits_for_no_one(runtime: Runtime) -> None:
+    await releases.execute(runtime, VIEWER, asked(Fake()), None)
+    first = asyncio.create_task(releases.execute(runtime, VIEWER, asked(Fake(private="wait")), None))
+    while await spent(runtime) != "1":
+        await asyncio.sleep(0.01)
+    with pytest.raises(QueryOngoing):
+        await releases.execute(runtime, VIEWER, asked(Fake()), None)
+    await first
+    assert await spent(runtime) == "1"
+
+
+async def test_a_failed_query_under_a_key_stays_failed_and_never_runs_again(runtime: Runtime) -> None:
+    for _ in range(2):
+        with pytest.raises(LibraryFailed) as caught:
+            await releases.execute(runtime, VIEWER, asked(Fake(private="raise")), "key")
+        assert caught.value.cost.epsilon_text == "0.5"
+    with pytest.raises(IdempotencyConflict):
+        await releases.execute(runtime, VIEWER, asked(Fake()), "key")
+    assert await spent(runtime) == "0.5"
+
+
+async def test_too_small_a_budget_is_told_before_any_row_is_read(runtime: Runtime) -> None:
+    await administration.grant(runtime.database, "ample", "PENGUIN", "0.4", "0")
+    with pytest.raises(BudgetExceeded):
+        await releases.execute(runtime, VIEWER, asked(Fake(private="die")), None)
+    assert await history(runtime) == []
+
+
+async def test_who_may_only_look_is_told_so(runtime: Runtime) -> None:
+    with pytest.raises(Forbidden):
+        await releases.execute(runtime, Viewer(1, "ample", may_query=False), asked(Fake()), None)
+
+
+async def test_a_missing_file_costs_nothing(runtime: Runtime) -> None:
+    async with runtime.database.writing() as session:
+        granted = await catalogue.granted(session, VIEWER, "PENGUIN")
+        granted.dataset.source = {"path": "/no/such/file.csv"}
+        session.add(granted.dataset)
+    with pytest.raises(SourceUnavailable) as caught:
+        await releases.execute(runtime, VIEWER, asked(Fake()), None)
+    assert "/no/such" not in caught.value.message
+    assert await spent(runtime) == "0"

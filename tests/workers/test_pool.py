@@ -1,0 +1,84 @@
+"""Worker processes that really die."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lomas_gql.workers.pool import WorkerLost, Workers
+
+
+@pytest.fixture
+def workers() -> Iterator[Workers]:
+    workers = Workers(1)
+    yield workers
+    workers.stop()
+
+
+def die() -> None:
+    os.abort()
+
+
+def sleep(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def shout(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+    os.write(2, text.encode())
+
+
+async def test_a_call_is_answered_by_another_process(workers: Workers) -> None:
+    assert await workers.call(os.getpid, 20) != os.getpid()
+
+
+async def test_a_worker_that_dies_is_one_failed_call(workers: Workers) -> None:
+    with pytest.raises(WorkerLost, match="died"):
+        await workers.call(die, 20)
+    assert await workers.call(sleep, 20, 0)
+
+
+async def test_a_worker_that_takes_too_long_is_ended(workers: Workers) -> None:
+    pid = await workers.call(os.getpid, 20)
+    with pytest.raises(WorkerLost, match="limit"):
+        await workers.call(sleep, 0.3, 60)
+    assert await workers.call(os.getpid, 20) != pid
+    assert not psutil.pid_exists(pid)
+
+
+async def test_an_error_keeps_its_type(workers: Workers) -> None:
+    with pytest.raises(ZeroDivisionError):
+        await workers.call(divmod, 20, 1, 0)
+
+
+async def test_what_a_library_prints_goes_nowhere(workers: Workers, capfd: pytest.CaptureFixture[str]) -> None:
+    await workers.call(shout, 20, "a private value")
+    await asyncio.sleep(0.1)
+    assert "private" not in "".join(capfd.readouterr())
+
+
+def test_workers_end_with_their_server(tmp_path: Path) -> None:
+    script = tmp_path / "server.py"
+    script.write_text(
+        "import asyncio, os, sys\n"
+        "from lomas_gql.workers.pool import Workers\n"
+        "async def main():\n"
+        "    print(await Workers(1).call(os.getpid, 20), flush=True)\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "if __name__ == '__main__': asyncio.run(main())\n"
+    )
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
+    worker = int(ended.stdout)
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(worker) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not psutil.pid_exists(worker)
