@@ -2,10 +2,10 @@
 
 import asyncio
 
-from alembic import context
 from sqlalchemy import Connection
 from sqlmodel import SQLModel
 
+from alembic import context
 from lomas_gql.database import models  # noqa: F401 (fills the metadata)
 from lomas_gql.database.engine import Database
 from lomas_gql.settings import Settings

@@ -31,8 +31,8 @@ import yaml
 
 from lomas_gql.database.engine import Database
 from lomas_gql.datasets.sources import Source, prepare
-from lomas_gql.libraries.smartnoise_sql_gate import gate
-from lomas_gql.libraries.smartnoise_sql_reader import DuckDBReader
+from lomas_gql.libraries.smartnoise_sql.gate import gate
+from lomas_gql.libraries.smartnoise_sql.reader import DuckDBReader
 from lomas_gql.metadata import Metadata
 from lomas_gql.rows import Rows
 from lomas_gql.services import administration, importing, tokens
@@ -67,7 +67,7 @@ def compare(folder: Path, rows: int, runs: int, pandas_runs: int) -> None:
         for name, sql in QUERIES.items():
             headers = {"Authorization": f"Bearer {token}"}
 
-            def ask(sql: str = sql) -> None:
+            def ask(sql: str = sql, headers: dict[str, str] = headers) -> None:
                 body = {"query": EXECUTE, "variables": {"sql": sql}}
                 answer = client.post(f"{url}/graphql", json=body, headers=headers).json()
                 assert answer["data"]["execute"]["__typename"] == "Executed", answer
@@ -120,7 +120,9 @@ class Serving:
 
     def __enter__(self) -> str:
         command = [sys.executable, "-m", "lomas_gql", "serve", "--port", str(self.port)]
-        self.process = subprocess.Popen(command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         url = f"http://127.0.0.1:{self.port}"
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:

@@ -59,7 +59,9 @@ def test_an_owner_sets_up_users_budgets_and_tokens(lomas: Run) -> None:
     assert "PENGUIN" in succeed(lomas("dataset", "list"))
     assert "flipper_length_mm" in succeed(lomas("dataset", "show", "PENGUIN"))
     succeed(lomas("user", "add", "new", "--email", "new@example.org"))
-    assert "epsilon 0 of 2.5 spent" in succeed(lomas("grant", "new", "PENGUIN", "--epsilon", "2.5", "--delta", "1e-5"))
+    assert "epsilon 0 of 2.5 spent" in succeed(
+        lomas("grant", "new", "PENGUIN", "--epsilon", "2.5", "--delta", "1e-5")
+    )
     assert "PENGUIN\tepsilon 0 of 2.5 spent, delta 0 of 0.00001 spent" in succeed(lomas("user", "show", "new"))
     secret = succeed(lomas("token", "create", "new", "--expires-in", "30")).strip()
     assert re.fullmatch(r"lomas_[\w-]{43}", secret)

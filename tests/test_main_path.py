@@ -119,7 +119,7 @@ def test_estimate_dummy_run_and_execution_name_the_same_cost(
     dummy = client.data(DUMMY, query)["runDummy"]["cost"]
     executed = client.data(EXECUTE, query)["execute"]
     assert estimated == dummy == executed["cost"] == executed["budget"]["spent"]
-    assert estimated["epsilon"] == pytest.approx(epsilon, rel=1e-9)
+    assert estimated["epsilon"] == pytest.approx(epsilon, rel=1e-7)
 
 
 def test_ten_queries_of_a_tenth_fit_in_one_and_the_eleventh_changes_nothing(server: Server) -> None:
@@ -190,7 +190,9 @@ def test_a_dataset_without_a_grant_looks_like_an_unknown_one(server: Server) -> 
     answers = []
     for name in ("IRIS", "NO_SUCH"):
         found = client.data("query($n: String!) { dataset(name: $n) { id } }", {"n": name})
-        answers.append((found, *(client.data(m, sql("SELECT COUNT(*) AS n FROM df", dataset=name)) for m in (ESTIMATE, EXECUTE))))
+        answers.append(
+            (found, *(client.data(m, sql("SELECT COUNT(*) AS n FROM df", dataset=name)) for m in (ESTIMATE, EXECUTE)))
+        )
     assert answers[0] == answers[1]
     assert answers[0][2]["execute"]["__typename"] == "DatasetUnavailable"
 
@@ -201,7 +203,11 @@ def test_without_a_valid_token_only_the_servers_state_answers(server: Server) ->
         open_to_all = client.data("{ serverState { live libraries { library version } } viewer { name } }")
         assert open_to_all["serverState"]["live"] is True
         assert open_to_all["viewer"] is None
-        for query in ("{ datasets { totalCount } }", '{ dataset(name: "PENGUIN") { id } }', '{ release(id: "x") { id } }'):
+        for query in (
+            "{ datasets { totalCount } }",
+            '{ dataset(name: "PENGUIN") { id } }',
+            '{ release(id: "x") { id } }',
+        ):
             [error] = client.post(query).json()["errors"]
             assert error["extensions"]["code"] == "UNAUTHENTICATED"
         [error] = client.post(EXECUTE, sql("SELECT COUNT(*) AS n FROM df")).json()["errors"]

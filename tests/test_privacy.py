@@ -19,7 +19,9 @@ def test_ten_tenths_are_exactly_one() -> None:
     assert total == PrivacyLoss.declared(1.0)
 
 
-@pytest.mark.parametrize(("figure", "per", "meant"), [(0.30000000000000004, 0.1, "0.3"), (0.8999999999999999, 0.3, "0.9")])
+@pytest.mark.parametrize(
+    ("figure", "per", "meant"), [(0.30000000000000004, 0.1, "0.3"), (0.8999999999999999, 0.3, "0.9")]
+)
 def test_a_float_sum_is_the_multiple_that_it_means(figure: float, per: float, meant: str) -> None:
     assert PrivacyLoss.charged(figure, per=per) == PrivacyLoss.declared(meant)
 

@@ -1,6 +1,7 @@
 """the first tables"""
 
 import sqlalchemy as sa
+
 from alembic import op
 
 revision = "0001"
@@ -34,9 +35,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "release",
-        sa.Column(
-            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("user_id", sa.Integer(), nullable=False),
         sa.Column("dataset_id", sa.Integer(), nullable=False),
         sa.Column("library", sa.String(length=30), nullable=False),

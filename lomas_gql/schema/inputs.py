@@ -10,8 +10,8 @@ import strawberry
 from strawberry.types.base import get_object_definition
 from strawberry.utils.str_converters import to_camel_case
 
-from lomas_gql.libraries.opendp import OpenDpNoise, OpenDpQuery
-from lomas_gql.libraries.smartnoise_sql import MechanismChoice, SmartnoiseSqlQuery, SqlMechanism, SqlStatistic
+from lomas_gql.libraries.opendp.query import OpenDpNoise, OpenDpQuery
+from lomas_gql.libraries.smartnoise_sql.query import MechanismChoice, SmartnoiseSqlQuery, SqlMechanism, SqlStatistic
 from lomas_gql.services import releases
 
 T = TypeVar("T")

@@ -79,7 +79,7 @@ def test_at_most_max_ids_rows_of_an_individual_stay() -> None:
 
 def test_an_individual_does_not_decide_which_rows_of_another_stay() -> None:
     # The same x for the others' rows in both: only the individual c is added.
-    without = {row for row in owned("a", "a", "a", "b")}
+    without = set(owned("a", "a", "a", "b"))
     with_c = {row for row in owned("a", "a", "a", "b", "c", "c", "c") if row[0] != "c"}
     assert without == with_c
 

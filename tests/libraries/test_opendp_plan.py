@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from lomas_gql.datasets.dummy import dummy_rows
 from lomas_gql.errors import InvalidQuery
 from lomas_gql.libraries.base import Table
-from lomas_gql.libraries.opendp import OpenDpNoise, OpenDpQuery
+from lomas_gql.libraries.opendp.query import OpenDpNoise, OpenDpQuery
 from lomas_gql.metadata import Metadata
 from lomas_gql.rows import Rows
 

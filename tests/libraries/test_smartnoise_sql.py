@@ -14,7 +14,7 @@ from lomas_gql.datasets.dummy import dummy_rows
 from lomas_gql.datasets.typing import fit
 from lomas_gql.errors import InvalidQuery
 from lomas_gql.libraries.base import Table
-from lomas_gql.libraries.smartnoise_sql import MechanismChoice, SmartnoiseSqlQuery, SqlMechanism, SqlStatistic
+from lomas_gql.libraries.smartnoise_sql.query import MechanismChoice, SmartnoiseSqlQuery, SqlMechanism, SqlStatistic
 from lomas_gql.metadata import Metadata
 from lomas_gql.rows import Rows
 
@@ -188,7 +188,9 @@ def test_max_ids_rows_of_one_individual_are_covered_by_the_noise() -> None:
         columns = {"id": {"type": "string", "private_id": True}, "age": {"type": "int", "lower": 0, "upper": 9}}
         metadata = Metadata.parse({"max_ids": max_ids, "rows": 10, "columns": columns})
         rows = dummy_rows(metadata, 10, 1)
-        draws = [abs(run("SELECT COUNT(*) AS n FROM df", rows, postprocess=False).rows[0][0] - 10) for _ in range(300)]
+        draws = [
+            abs(run("SELECT COUNT(*) AS n FROM df", rows, postprocess=False).rows[0][0] - 10) for _ in range(300)
+        ]
         return sum(draws) / len(draws)
 
     # Laplace noise of scale max_ids / epsilon has that mean deviation.
@@ -215,7 +217,26 @@ def test_damaged_sql_is_refused_or_priced_and_nothing_else(penguin: Metadata, da
     sql = "SELECT species, COUNT(*) AS n, AVG(age) AS m FROM df WHERE age > 3 AND tag IN ('a') GROUP BY species"
     start = data.draw(st.integers(0, len(sql)))
     end = data.draw(st.integers(start, min(len(sql), start + 8)))
-    pieces = ["", "(", ")", "'", '"', ";", "--", "/*", "\\", "df", "COUNT", "1e999", "NaN", "::int", "$1", "ÿ", "*", ","]
+    pieces = [
+        "",
+        "(",
+        ")",
+        "'",
+        '"',
+        ";",
+        "--",
+        "/*",
+        "\\",
+        "df",
+        "COUNT",
+        "1e999",
+        "NaN",
+        "::int",
+        "$1",
+        "ÿ",
+        "*",
+        ",",
+    ]
     damaged = sql[:start] + data.draw(st.sampled_from(pieces) | st.text(max_size=4)) + sql[end:]
     try:
         cost = query(damaged, delta=1e-5).cost(penguin)

@@ -64,7 +64,10 @@ def nest(levels: int) -> str:
     [
         (nest(20), "MAX_FIELDS_EXCEEDED"),
         ("{" + " ".join(f"a{i}: serverState {{ live }}" for i in range(16)) + "}", "MAX_ALIASES_EXCEEDED"),
-        ("{ datasets " + "{ nodes { history { nodes { dataset " * 4 + "{ id }" + "} } } }" * 4 + "}", "MAX_DEPTH_EXCEEDED"),
+        (
+            "{ datasets " + "{ nodes { history { nodes { dataset " * 4 + "{ id }" + "} } } }" * 4 + "}",
+            "MAX_DEPTH_EXCEEDED",
+        ),
         ("mutation {" + " ".join("__typename" for _ in range(6)) + "}", "MAX_MUTATIONS_EXCEEDED"),
         ("{" + "serverState { live } " * 200 + "}", "MAX_FIELDS_EXCEEDED"),
     ],

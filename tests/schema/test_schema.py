@@ -41,5 +41,3 @@ def test_an_unexpected_error_is_masked_under_an_id(caplog: pytest.LogCaptureFixt
     assert (shown.extensions or {})["id"] in caplog.text
     assert "RuntimeError" in caplog.text
     assert "private" not in caplog.text
-
-

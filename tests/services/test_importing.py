@@ -132,7 +132,12 @@ async def test_a_user_who_comes_back_has_spent_what_was_spent(database: Database
         ("users.yaml", "users:", "users: [", ["users.yaml", "not YAML"]),
         ("users.yaml", USERS, "", ["users.yaml", "is empty"]),
         ("users.yaml", USERS, "a: 1", ["users.yaml", "neither datasets nor users"]),
-        ("datasets.yaml", "data/d.csv", "data/none.csv", ["datasets.yaml", "datasets.0.D", "none.csv cannot be read"]),
+        (
+            "datasets.yaml",
+            "data/d.csv",
+            "data/none.csv",
+            ["datasets.yaml", "datasets.0.D", "none.csv cannot be read"],
+        ),
         ("datasets.yaml", "meta/d.yaml", "meta/none.yaml", ["none.yaml", "No such file"]),
         ("datasets.yaml", '"PATH_DB", path: "data', '"ORACLE", path: "data', ["datasets.yaml", "database_type"]),
         ("meta/d.yaml", "  size:", "  sizes:", ["datasets.yaml", "has no column sizes"]),
@@ -156,7 +161,9 @@ async def test_a_mistake_is_told_with_its_file_and_place_and_nothing_is_imported
 
 
 async def test_every_mistake_is_told_at_once(database: Database, files: list[Path]) -> None:
-    files[1].write_text(USERS.replace("initial_epsilon: 10", "initial_epsilon: -1").replace("initial_delta: 0.005", ""))
+    files[1].write_text(
+        USERS.replace("initial_epsilon: 10", "initial_epsilon: -1").replace("initial_delta: 0.005", "")
+    )
     files[0].write_text(DATASETS.replace("d.csv", "none.csv").replace("d.yaml", "none.yaml"))
     with pytest.raises(AdministrationError) as caught:
         await import_catalogue(database, files)

@@ -33,7 +33,9 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
         budget = PrivacyLoss.declared("1", "1e-5")
         for id in (1, 2):
             session.add(
-                Grant(user_id=id, dataset_id=1, initial_epsilon=budget.epsilon_units, initial_delta=budget.delta_units)
+                Grant(
+                    user_id=id, dataset_id=1, initial_epsilon=budget.epsilon_units, initial_delta=budget.delta_units
+                )
             )
     yield database
     await database.close()

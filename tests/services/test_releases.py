@@ -74,7 +74,9 @@ def asked(query: Fake) -> Input:
 
 @pytest.fixture
 async def runtime(tmp_path: Path) -> AsyncIterator[Runtime]:
-    settings = Settings(data_dir=tmp_path, database_url="", preflight_rows=PREFLIGHT, query_seconds=3, check_seconds=20)
+    settings = Settings(
+        data_dir=tmp_path, database_url="", preflight_rows=PREFLIGHT, query_seconds=3, check_seconds=20
+    )
     lease = ledger.lease_of_this_process("here", 15)
     runtime = Runtime(settings, Database(settings.url), lease, Workers(1), Workers(1))
     await runtime.database.upgrade()

@@ -13,9 +13,9 @@ from typing import Any
 
 import polars as pl
 
-from lomas_gql.libraries.opendp_functions import DTYPES, FUNCTIONS, RELEASES, frame_length
-from lomas_gql.libraries.opendp_json import shown
-from lomas_gql.libraries.opendp_literals import constant_of, fields, items, node, number, refused, text
+from lomas_gql.libraries.opendp.functions import DTYPES, FUNCTIONS, RELEASES, frame_length
+from lomas_gql.libraries.opendp.literals import constant_of, fields, items, node, number, refused, text
+from lomas_gql.libraries.opendp.text import shown
 from lomas_gql.metadata import Column
 
 NODE_LIMIT = 2_000

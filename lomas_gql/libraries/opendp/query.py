@@ -8,7 +8,7 @@ from enum import Enum
 from typing import ClassVar
 
 from lomas_gql.libraries.base import Answer, Library, checked_cost, checked_delta, checked_epsilon, described
-from lomas_gql.libraries.opendp_json import refused
+from lomas_gql.libraries.opendp.text import refused
 from lomas_gql.metadata import Metadata
 from lomas_gql.privacy import PrivacyLoss
 from lomas_gql.rows import Rows
@@ -80,7 +80,7 @@ class OpenDpQuery:
         return release, checked_cost(cost)
 
     def _prepared_measurement(self, metadata: Metadata) -> tuple[Callable[[Rows], Answer], PrivacyLoss]:
-        from lomas_gql.libraries import opendp_measurement as form
+        from lomas_gql.libraries.opendp import measurement as form
 
         self._refuse_unused("a measurement has noise of its own", epsilon=self.epsilon, delta=self.delta)
         if self.noise is not OpenDpNoise.LAPLACE:
@@ -97,19 +97,20 @@ class OpenDpQuery:
         return release, _charged("measurement", epsilon, delta)
 
     def _prepared_plan(self, metadata: Metadata) -> tuple[Callable[[Rows], Answer], PrivacyLoss]:
-        from lomas_gql.libraries import opendp_plan, opendp_release
+        from lomas_gql.libraries.opendp import plan as plans
+        from lomas_gql.libraries.opendp import release as releases
 
         self._refuse_unused("a plan names its columns", column=self.column)
         assert self.polars_plan is not None
-        plan = opendp_plan.read(self.polars_plan, metadata)
+        plan = plans.read(self.polars_plan, metadata)
         self._check_noise(plan.scales)
         self._check_deltas(hides_groups=bool(plan.grouping.by) and plan.grouping.keys is None)
-        measurement, (epsilon, _) = opendp_release.priced(
+        measurement, (epsilon, _) = releases.priced(
             plan, metadata, epsilon=self.epsilon, fixed_delta=self.fixed_delta, delta=self.delta
         )
 
         def release(rows: Rows) -> Answer:
-            return Answer(Library.OPENDP, table=opendp_release.collected(plan, measurement, rows))
+            return Answer(Library.OPENDP, table=releases.collected(plan, measurement, rows))
 
         # The scale was searched for, so the library's figure is at most the declared epsilon, which is spent.
         charged = epsilon if self.epsilon is None else max(epsilon, self.epsilon)

@@ -13,10 +13,10 @@ from snsql.sql._mechanisms.base import AdditiveNoiseMechanism
 from snsql.sql.privacy import Mechanisms
 from snsql.sql.reader.base import NameCompare, SqlReader
 
-from lomas_gql.libraries.smartnoise_sql_gate import bare
+from lomas_gql.libraries.smartnoise_sql.gate import bare
 
 if TYPE_CHECKING:
-    from lomas_gql.libraries.smartnoise_sql_gate import Gated
+    from lomas_gql.libraries.smartnoise_sql.gate import Gated
     from lomas_gql.rows import Rows
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import opendp.prelude as dp
 import polars as pl
 
-from lomas_gql.libraries.opendp_expressions import Scope, expression, expressions
-from lomas_gql.libraries.opendp_json import building, parsed, shown
-from lomas_gql.libraries.opendp_literals import FIELD, fields, items, node, refused, text
+from lomas_gql.libraries.opendp.expressions import Scope, expression, expressions
+from lomas_gql.libraries.opendp.literals import FIELD, fields, items, node, refused, text
+from lomas_gql.libraries.opendp.text import building, parsed, shown
 from lomas_gql.metadata import (
     BooleanColumn,
     CategoricalColumn,

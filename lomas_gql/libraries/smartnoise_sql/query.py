@@ -89,7 +89,7 @@ class _Prepared:
     """A query that passed the gate, with the library's reader for it."""
 
     def __init__(self, query: SmartnoiseSqlQuery, metadata: Metadata) -> None:
-        from lomas_gql.libraries.smartnoise_sql_gate import gate
+        from lomas_gql.libraries.smartnoise_sql.gate import gate
 
         checked_epsilon(query.epsilon, *_PATH, "epsilon")
         checked_delta(query.delta, *_PATH, "delta")
@@ -106,7 +106,7 @@ class _Prepared:
 
     def _checked(self) -> PrivacyLoss:
         """What the library charges for it, once each column that leaves is known to carry noise."""
-        from lomas_gql.libraries.smartnoise_sql_gate import first_line, refuse
+        from lomas_gql.libraries.smartnoise_sql.gate import first_line, refuse
 
         try:
             subquery, _ = self.reader._rewrite(self.sql)
@@ -154,7 +154,7 @@ def _private_reader(query: SmartnoiseSqlQuery, metadata: Metadata, *, censors: b
     from snsql.sql.privacy import Privacy, Stat
     from snsql.sql.private_reader import PrivateReader
 
-    from lomas_gql.libraries.smartnoise_sql_reader import DuckDBReader, ScaledMechanisms
+    from lomas_gql.libraries.smartnoise_sql.reader import DuckDBReader, ScaledMechanisms
 
     choices = query.mechanisms or []
     if len({choice.statistic for choice in choices}) < len(choices):

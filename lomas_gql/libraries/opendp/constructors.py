@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from lomas_gql.libraries.opendp_json import LIST_LENGTH, is_number, is_text
+from lomas_gql.libraries.opendp.text import LIST_LENGTH, is_number, is_text
 
 SIZE_LIMIT = 10_000_000
 

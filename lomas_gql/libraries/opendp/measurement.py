@@ -1,7 +1,7 @@
 """OpenDP measurements: the allowlisting walker of `dp.serialize` text, and how a measurement reads rows.
 
 `dp.deserialize` calls any function of opendp.* that the text names, so it is never used: the walker builds
-bottom-up through the closed table in opendp_constructors.
+bottom-up through the closed table in `constructors`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 import opendp.prelude as dp
 
 from lomas_gql.libraries.base import json_value
-from lomas_gql.libraries.opendp_constructors import ALLOWED, LEAVES, REFUSED
-from lomas_gql.libraries.opendp_json import LIST_LENGTH, building, parsed, refused, shown
+from lomas_gql.libraries.opendp.constructors import ALLOWED, LEAVES, REFUSED
+from lomas_gql.libraries.opendp.text import LIST_LENGTH, building, parsed, refused, shown
 from lomas_gql.metadata import BooleanColumn, CategoricalColumn, Column, Metadata, NumericColumn
 from lomas_gql.rows import Rows
 

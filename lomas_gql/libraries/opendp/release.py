@@ -10,9 +10,9 @@ import opendp.prelude as dp
 import polars as pl
 
 from lomas_gql.libraries.base import Table, table_of
-from lomas_gql.libraries.opendp_json import building, refused
-from lomas_gql.libraries.opendp_literals import FIELD
-from lomas_gql.libraries.opendp_plan import Grouping, Plan
+from lomas_gql.libraries.opendp.literals import FIELD
+from lomas_gql.libraries.opendp.plan import Grouping, Plan
+from lomas_gql.libraries.opendp.text import building, refused
 from lomas_gql.metadata import (
     BooleanColumn,
     CategoricalColumn,

@@ -13,8 +13,8 @@ from typing import Any
 import opendp.prelude as dp
 import polars as pl
 
-from lomas_gql.libraries.opendp_json import is_number, shown
-from lomas_gql.libraries.opendp_literals import INTEGERS, fields, items, literal, node, number, numbers, refused, text
+from lomas_gql.libraries.opendp.literals import INTEGERS, fields, items, literal, node, number, numbers, refused, text
+from lomas_gql.libraries.opendp.text import is_number, shown
 
 CUT_LIMIT = 1_000
 

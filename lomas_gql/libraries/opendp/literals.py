@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from lomas_gql.errors import InvalidQuery
-from lomas_gql.libraries import opendp_json
-from lomas_gql.libraries.opendp_json import LIST_LENGTH, is_number, is_text, shown
+from lomas_gql.libraries.opendp import text as texts
+from lomas_gql.libraries.opendp.text import LIST_LENGTH, is_number, is_text, shown
 
 FIELD = "polarsPlan"
 INTEGERS = ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
@@ -17,7 +17,7 @@ _NUMBERS = {"Int", "Float", "Float32", "Float64", *INTEGERS}
 
 
 def refused(message: str) -> InvalidQuery:
-    return opendp_json.refused(FIELD, message)
+    return texts.refused(FIELD, message)
 
 
 def node(value: Any) -> tuple[str, Any]:
