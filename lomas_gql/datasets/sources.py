@@ -63,13 +63,22 @@ class Source:
         )
 
 
+def prepared_path(source: Source, metadata: Metadata, cache: Path) -> Path:
+    """Where the prepared Arrow file of this version of `source` is, or will be.
+
+    Raises:
+        SourceUnavailable: the file is not there.
+    """
+    return cache / f"{source.version(metadata)}.arrow"
+
+
 def prepare(source: Source, metadata: Metadata, cache: Path) -> Path:
     """The prepared Arrow file of `source`, made on the first call for each version of it.
 
     Raises:
         SourceUnavailable: the file, or one of the metadata's columns in it, is not there.
     """
-    prepared = cache / f"{source.version(metadata)}.arrow"
+    prepared = prepared_path(source, metadata, cache)
     if prepared.exists():
         return prepared
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)

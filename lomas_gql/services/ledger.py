@@ -64,7 +64,7 @@ async def reserve(database: Database, reservation: Reservation, lease: Lease, sl
         DatasetUnavailable: the grant is gone.
     """
     async with database.writing() as session:
-        release = _opened(reservation, lease, await _free_slot(session, reservation.user_id, slots))
+        release = _opened(reservation, lease, await free_slot(session, reservation.user_id, slots))
         try:
             async with session.begin_nested():
                 session.add(release)
@@ -136,6 +136,22 @@ async def keyed(session: AsyncSession, user_id: int, key: str) -> Release | None
     return found.first()
 
 
+async def free_slot(session: AsyncSession, user_id: int, slots: int) -> int:
+    """One of the user's slots that no running release holds.
+
+    Raises:
+        QueryOngoing: all are taken.
+    """
+    running = await session.exec(
+        select(Release.slot, Release.id).where(Release.user_id == user_id, col(Release.slot).is_not(None))
+    )
+    taken = dict(running.all())
+    free = next((slot for slot in range(slots) if slot not in taken), None)
+    if free is None:
+        raise _ongoing()
+    return free
+
+
 def _opened(reservation: Reservation, lease: Lease, slot: int) -> Release:
     return Release(
         user_id=reservation.user_id,
@@ -151,17 +167,6 @@ def _opened(reservation: Reservation, lease: Lease, slot: int) -> Release:
         server=lease.server,
         lease_until=lease.until(),
     )
-
-
-async def _free_slot(session: AsyncSession, user_id: int, slots: int) -> int:
-    running = await session.exec(
-        select(Release.slot, Release.id).where(Release.user_id == user_id, col(Release.slot).is_not(None))
-    )
-    taken = dict(running.all())
-    free = next((slot for slot in range(slots) if slot not in taken), None)
-    if free is None:
-        raise _ongoing()
-    return free
 
 
 def _ongoing() -> QueryOngoing:

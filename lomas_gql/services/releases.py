@@ -13,7 +13,9 @@ from typing import Any, ParamSpec, TypeVar
 
 from lomas_gql.auth import Viewer
 from lomas_gql.database.models import Release, ReleaseStatus
+from lomas_gql.datasets.sources import prepared_path
 from lomas_gql.errors import (
+    BudgetExceeded,
     IdempotencyConflict,
     InvalidQuery,
     LibraryFailed,
@@ -105,9 +107,15 @@ async def execute(runtime: Runtime, viewer: Viewer, asked: Input, key: str | Non
     async with runtime.database.reading() as session:
         granted = await catalogue.granted(session, viewer, asked.dataset)
         stored = await ledger.keyed(session, viewer.id, key) if key is not None else None
+        if stored is None:
+            # Told early as a courtesy; what decides is the reservation.
+            await ledger.free_slot(session, viewer.id, runtime.settings.running_per_user)
     if stored is not None:
         return await _replayed(runtime, viewer, asked, stored)
     tried = await _tried(runtime, granted, asked, runtime.settings.preflight_rows, seed=0)
+    remaining = granted.grant.initial.less(granted.grant.spent)
+    if not tried.cost <= remaining:
+        raise BudgetExceeded(tried.cost, remaining)
     prepared = await _prepared(runtime, granted)
     reservation = Reservation(
         user_id=viewer.id,
@@ -183,8 +191,10 @@ async def _check(runtime: Runtime, job: Callable[P, T | InvalidQuery], *args: P.
 
 
 async def _prepared(runtime: Runtime, granted: Granted) -> Path:
-    seconds = runtime.settings.prepare_seconds
-    cache = runtime.settings.cache_dir
+    seconds, cache = runtime.settings.prepare_seconds, runtime.settings.cache_dir
+    ready = prepared_path(granted.source, granted.metadata, cache)
+    if ready.exists():
+        return ready
     try:
         outcome = await runtime.private.call(jobs.prepared_rows, seconds, granted.source, granted.metadata, cache)
     except WorkerLost as lost:
