@@ -160,6 +160,12 @@ async def test_another_hosts_releases_are_settled_when_its_lease_runs_out(databa
     assert await ledger.interrupt_dead(database, LEASE) == 1
 
 
+async def test_only_the_server_that_runs_a_release_can_end_it(database: Database) -> None:
+    release = await ledger.reserve(database, reservation(), LEASE, 1)
+    assert not await ledger.settle(database, release, Lease("elsewhere:1:1.00", 15), {"value": 1})
+    assert await statuses(database) == ["RUNNING"]
+
+
 async def test_a_renewed_lease_lasts_longer(database: Database) -> None:
     await ledger.reserve(database, reservation(), Lease(LEASE.server, 1), 1)
     await ledger.renew(database, LEASE)

@@ -66,13 +66,16 @@ async def test_what_a_library_prints_goes_nowhere(workers: Workers, capfd: pytes
     assert "private" not in "".join(capfd.readouterr())
 
 
-def test_workers_end_with_their_server(tmp_path: Path) -> None:
+def test_busy_workers_end_with_their_server(tmp_path: Path) -> None:
     script = tmp_path / "server.py"
     script.write_text(
-        "import asyncio, os, sys\n"
+        "import asyncio, os, time\n"
         "from lomas_gql.workers.pool import Workers\n"
         "async def main():\n"
-        "    print(await Workers(1).call(os.getpid, 20), flush=True)\n"
+        "    workers = Workers(1)\n"
+        "    print(await workers.call(os.getpid, 20), flush=True)\n"
+        "    busy = asyncio.create_task(workers.call(time.sleep, 60, 60))\n"
+        "    await asyncio.sleep(0.5)\n"
         "    os.kill(os.getpid(), 9)\n"
         "if __name__ == '__main__': asyncio.run(main())\n"
     )
