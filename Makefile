@@ -3,12 +3,12 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: demo test lint check bench schema
+.PHONY: demo test lint check bench schema clients
 
 demo: .venv/installed
 	$(BIN)/lomas-gql demo --host $(HOST) --port $(PORT)
 
-test: .venv/installed
+test: .venv/installed clients
 	$(BIN)/python -m pytest
 
 lint: .venv/installed
@@ -21,6 +21,10 @@ check: lint test
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/smartnoise_sql.py
+
+# The tests' JavaScript clients, where npm is.
+clients:
+	@if command -v npm > /dev/null; then npm ci --silent --no-audit --no-fund --prefix tests/clients; fi
 
 schema: .venv/installed
 	$(BIN)/python -c "from lomas_gql.schema.schema import printed; print(printed(), end='')" > schema.graphql

@@ -10,14 +10,15 @@ from contextlib import asynccontextmanager, suppress
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from lomas_gql.database.engine import Database
 from lomas_gql.errors import AdministrationError
 from lomas_gql.schema.view import View
 from lomas_gql.services import jobs, ledger
 from lomas_gql.services.ledger import lease_of_this_process
-from lomas_gql.services.runtime import Runtime, keep_lease
+from lomas_gql.services.running import keep_lease
+from lomas_gql.services.runtime import Runtime
 from lomas_gql.settings import Settings, host_name
 from lomas_gql.workers.pool import Workers
 
@@ -32,8 +33,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
         settings=settings,
         database=Database(settings.url),
         lease=lease_of_this_process(host_name(), settings.lease_seconds),
-        public=Workers(settings.public_workers),
-        private=Workers(settings.private_workers),
+        public=Workers(settings.public_workers, settings.worker_megabytes),
+        private=Workers(settings.private_workers, settings.worker_megabytes),
     )
 
     @asynccontextmanager
@@ -55,8 +56,13 @@ def create_app(settings: Settings | None = None) -> Starlette:
             await asyncio.to_thread(runtime.private.stop)
             await runtime.database.close()
 
+    view = View(runtime)
     app = Starlette(
-        routes=[Route("/graphql", View(runtime), methods=["GET", "POST"]), Route("/healthz", _healthz)],
+        routes=[
+            Route("/graphql", view, methods=["GET", "POST"]),
+            WebSocketRoute("/graphql", view),
+            Route("/healthz", _healthz),
+        ],
         lifespan=lifespan,
     )
     app.state.runtime = runtime

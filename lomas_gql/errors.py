@@ -98,6 +98,13 @@ class IdempotencyConflict(LomasError):
     """The key was used before, with another input."""
 
 
+class ReleaseNotRunning(LomasError):
+    """The release has ended already, or is not the viewer's: the two look the same."""
+
+    def __init__(self) -> None:
+        super().__init__("You have no running release of that id.")
+
+
 class LibraryFailed(LomasError):
     """A run on private rows gave no answer. The message is fixed, and the charge stays."""
 
@@ -115,4 +122,19 @@ class Overspent(LomasError):
         self.spent = spent
 
 
+class ConditionTooRare(LomasError):
+    """Too few synthetic rows meet a condition. It speaks of synthetic rows only, so it may be shown.
+
+    `model` is the fitted model, where fitting it was charged: it can be sampled under another condition.
+    """
+
+    def __init__(self, found: int, wanted: int, drawn: int, model: bytes | None = None) -> None:
+        super().__init__(f"The condition is too rare: {found} of {wanted} rows met it among {drawn} synthetic ones.")
+        self.found, self.wanted, self.drawn, self.model = found, wanted, drawn, model
+
+    def __reduce__(self) -> tuple[type[ConditionTooRare], tuple[int, int, int, bytes | None]]:
+        return type(self), (self.found, self.wanted, self.drawn, self.model)
+
+
+CANCELLED = "The query was cancelled while it ran. It was charged; nothing was released."
 LIBRARY_FAILED = "{library} gave no answer on the private rows. The query was charged; nothing was released."

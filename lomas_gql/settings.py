@@ -27,13 +27,22 @@ class Settings(BaseSettings):
         default=2, ge=1, le=64, description="Processes per server that run queries on private rows."
     )
     public_workers: int = Field(
-        default=1,
+        default=2,
         ge=1,
         le=64,
         description="Processes per server for estimates and dummy runs; no private rows.",
     )
     query_seconds: float = Field(
         default=60, gt=0, le=86_400, description="Time limit of one run on private rows, in seconds."
+    )
+    model_seconds: float = Field(
+        default=30, gt=0, le=86_400, description="The same for a model of diffprivlib, on dummy rows too."
+    )
+    synth_seconds: float = Field(
+        default=600, gt=0, le=86_400, description="The same for a synthesizer, on dummy rows too."
+    )
+    worker_megabytes: int = Field(
+        default=4096, ge=256, description="Memory limit of one worker process; over it, the process ends."
     )
     check_seconds: float = Field(
         default=30, gt=0, le=3600, description="Time limit of an estimate or a dummy run, in seconds."

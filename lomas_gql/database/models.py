@@ -12,7 +12,9 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    ForeignKey,
     Index,
+    LargeBinary,
     TypeDecorator,
     UniqueConstraint,
 )
@@ -155,3 +157,12 @@ class Release(SQLModel, table=True):
     @property
     def cost(self) -> PrivacyLoss:
         return PrivacyLoss(self.epsilon, self.delta)
+
+
+class FittedModel(SQLModel, table=True):
+    """A synthesizer that a release has fitted: noised figures alone, from which rows are drawn."""
+
+    __tablename__ = "fitted_model"
+
+    release_id: int = Field(sa_column=Column(BigKey, ForeignKey("release.id"), primary_key=True))
+    content: bytes = Field(sa_column=Column(LargeBinary, nullable=False))

@@ -49,11 +49,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a query releases: which library answered, and a value, a table, or both."""
+    """What a query releases: which library answered, and a value, a table, or both.
+
+    `model` stays on the server: a fitted synthesizer, to be sampled again.
+    """
 
     library: Library
     value: Any = None
     table: Table | None = None
+    model: bytes | None = field(default=None, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         return {"library": self.library.value, "value": self.value} | (

@@ -24,6 +24,8 @@ class Context:
     def __init__(self, runtime: Runtime, viewer: Viewer | None) -> None:
         self.runtime = runtime
         self.maybe_viewer = viewer
+        # What a WebSocket client says at connection_init; Strawberry fills it in.
+        self.connection_params: dict[str, object] | None = None
         self.histories: DataLoader[HistoryKey, Page[Release]] = DataLoader(self._load_histories)
         self.datasets: DataLoader[int, Granted | None] = DataLoader(self._load_datasets)
 

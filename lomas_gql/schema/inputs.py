@@ -10,8 +10,14 @@ import strawberry
 from strawberry.types.base import get_object_definition
 from strawberry.utils.str_converters import to_camel_case
 
+from lomas_gql.libraries.diffprivlib.estimators import DiffprivlibEstimator
+from lomas_gql.libraries.diffprivlib.plan import Imputation
+from lomas_gql.libraries.diffprivlib.query import DiffprivlibQuery, PipelineStep
 from lomas_gql.libraries.opendp.query import OpenDpNoise, OpenDpQuery
 from lomas_gql.libraries.smartnoise_sql.query import MechanismChoice, SmartnoiseSqlQuery, SqlMechanism, SqlStatistic
+from lomas_gql.libraries.smartnoise_synth.plan import Bins, Synthesizer
+from lomas_gql.libraries.smartnoise_synth.query import SmartnoiseSynthQuery
+from lomas_gql.schema.scalars import JSON
 from lomas_gql.services import releases
 
 T = TypeVar("T")
@@ -20,6 +26,9 @@ T = TypeVar("T")
 def _described_input(query: type[T], name: str) -> type[T]:
     """Makes a query's dataclass a GraphQL input, with the descriptions of its fields."""
     descriptions = {f.name: f.metadata.get("description") for f in dataclasses.fields(query)}  # type: ignore[arg-type]
+    # A library knows no scalars: what it calls Any is JSON here.
+    any_json = {field: JSON | None for field, kind in query.__annotations__.items() if kind == "Any"}
+    query.__annotations__ |= any_json
     decorated = strawberry.input(query, name=name, description=query.__doc__)
     for field in get_object_definition(decorated, strict=True).fields:
         field.description = descriptions[field.python_name]
@@ -30,11 +39,15 @@ def _described_input(query: type[T], name: str) -> type[T]:
     return decorated
 
 
-for _enum in (SqlStatistic, SqlMechanism, OpenDpNoise):
+for _enum in (SqlStatistic, SqlMechanism, OpenDpNoise, Synthesizer, DiffprivlibEstimator, Imputation):
     strawberry.enum(_enum, description=_enum.__doc__)
 _described_input(MechanismChoice, "MechanismInput")
 _described_input(SmartnoiseSqlQuery, "SmartnoiseSqlInput")
 _described_input(OpenDpQuery, "OpenDpInput")
+_described_input(Bins, "BinsInput")
+_described_input(SmartnoiseSynthQuery, "SmartnoiseSynthInput")
+_described_input(PipelineStep, "PipelineStepInput")
+_described_input(DiffprivlibQuery, "DiffprivlibInput")
 
 
 @strawberry.input(one_of=True, description="A query in one of the libraries.")
@@ -44,6 +57,12 @@ class LibraryQueryInput:
     )
     smartnoise_sql: SmartnoiseSqlQuery | None = strawberry.field(
         default=strawberry.UNSET, description="SQL for SmartNoise SQL."
+    )
+    smartnoise_synth: SmartnoiseSynthQuery | None = strawberry.field(
+        default=strawberry.UNSET, description="A synthesizer of SmartNoise Synth."
+    )
+    diffprivlib: DiffprivlibQuery | None = strawberry.field(
+        default=strawberry.UNSET, description="A model of diffprivlib, or a pipeline."
     )
 
 

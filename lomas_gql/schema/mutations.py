@@ -8,6 +8,7 @@ import strawberry
 
 from lomas_gql.errors import LomasError
 from lomas_gql.schema.context import Info
+from lomas_gql.schema.ids import number_in
 from lomas_gql.schema.inputs import DpQueryInput, DummyInput
 from lomas_gql.schema.problems import (
     BudgetExceeded,
@@ -16,12 +17,14 @@ from lomas_gql.schema.problems import (
     InvalidQuery,
     LibraryFailed,
     QueryOngoing,
+    ReleaseNotRunning,
     UserError,
     problem_of,
 )
 from lomas_gql.schema.results import DpResult, PrivacyLoss, result_of
 from lomas_gql.schema.types import Budget, Release
-from lomas_gql.services import releases
+from lomas_gql.services import releases, running
+from lomas_gql.services.releases import Fitted
 
 MAX_KEY = 200
 """Characters of an idempotency key."""
@@ -48,6 +51,17 @@ class Executed:
     replayed: bool = strawberry.field(description="Whether this was stored under the idempotency key before.")
 
 
+@strawberry.type(description="Long work that was begun.")
+class Submitted:
+    release: Release = strawberry.field(description="The release, running.")
+    replayed: bool = strawberry.field(description="Whether it was begun under the idempotency key before.")
+
+
+@strawberry.type(description="Work that was stopped.")
+class Cancelled:
+    release: Release = strawberry.field(description="The release. What it was charged stays charged.")
+
+
 EstimateResult: TypeAlias = Annotated[
     Estimate | InvalidQuery | DatasetUnavailable,
     strawberry.union("EstimateResult", description="An estimate, or why there is none."),
@@ -67,6 +81,19 @@ ExecuteResult: TypeAlias = Annotated[
     strawberry.union("ExecuteResult", description="A release, or why there is none."),
 ]
 
+SubmitResult: TypeAlias = Annotated[
+    Submitted | BudgetExceeded | InvalidQuery | DatasetUnavailable | QueryOngoing | IdempotencyConflict,
+    strawberry.union("SubmitResult", description="A running release, or why there is none."),
+]
+CancelResult: TypeAlias = Annotated[
+    Cancelled | ReleaseNotRunning,
+    strawberry.union("CancelResult", description="The cancelled release, or why there is none."),
+]
+
+_Key = Annotated[
+    str | None,
+    strawberry.argument(description="The same key and input give the same answer, and are charged once."),
+]
 _Input = Annotated[DpQueryInput, strawberry.argument(description="The query and its dataset.")]
 
 
@@ -94,21 +121,18 @@ class Mutation:
             tried = await releases.run_dummy(info.context.runtime, viewer, input.asked(), wanted.rows, wanted.seed)
         except LomasError as error:
             return _expected(error)  # type: ignore[return-value]
-        return DummyRun(result=result_of(tried.answer), cost=PrivacyLoss.of(tried.cost))
+        fitted = Fitted(tried.metadata, model=tried.answer.model)
+        return DummyRun(result=result_of(tried.answer, fitted), cost=PrivacyLoss.of(tried.cost))
 
     @strawberry.mutation(description="The query on the private rows: charged, and waits for the answer.")
     async def execute(
         self,
         info: Info,
         input: _Input,
-        idempotency_key: Annotated[
-            str | None,
-            strawberry.argument(description="The same key and input give the same answer, and are charged once."),
-        ] = None,
+        idempotency_key: _Key = None,
     ) -> ExecuteResult:
         viewer = info.context.viewer
-        if idempotency_key is not None:
-            info.context.check(len(idempotency_key), MAX_KEY, "The length of idempotencyKey")
+        _check_key(info, idempotency_key)
         try:
             executed = await releases.execute(info.context.runtime, viewer, input.asked(), idempotency_key)
         except LomasError as error:
@@ -116,11 +140,37 @@ class Mutation:
         grant = executed.budget.grant
         return Executed(
             release=Release.of(executed.release),
-            result=result_of(executed.answer),
+            result=result_of(executed.answer, Fitted(executed.budget.metadata, executed.release.id)),
             cost=PrivacyLoss.of(executed.release.cost),
             budget=Budget.of(grant.initial, grant.spent),
             replayed=executed.replayed,
         )
+
+    @strawberry.mutation(description="The same for long work: answers at once with a running release.")
+    async def submit(self, info: Info, input: _Input, idempotency_key: _Key = None) -> SubmitResult:
+        viewer = info.context.viewer
+        _check_key(info, idempotency_key)
+        try:
+            submitted = await releases.submit(info.context.runtime, viewer, input.asked(), idempotency_key)
+        except LomasError as error:
+            return _expected(error)  # type: ignore[return-value]
+        return Submitted(release=Release.of(submitted.release), replayed=submitted.replayed)
+
+    @strawberry.mutation(description="Stops a running release of the viewer. What it was charged stays charged.")
+    async def cancel(
+        self, info: Info, release: Annotated[strawberry.ID, strawberry.argument(description="The release's id.")]
+    ) -> CancelResult:
+        viewer = info.context.viewer
+        try:
+            row = await running.cancel(info.context.runtime, viewer, number_in(release, "Release") or 0)
+        except LomasError as error:
+            return _expected(error)  # type: ignore[return-value]
+        return Cancelled(release=Release.of(row))
+
+
+def _check_key(info: Info, key: str | None) -> None:
+    if key is not None:
+        info.context.check(len(key), MAX_KEY, "The length of idempotencyKey")
 
 
 def _expected(error: LomasError) -> UserError:

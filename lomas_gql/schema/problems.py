@@ -67,6 +67,11 @@ class LibraryFailed(UserError):
     cost: PrivacyLoss = strawberry.field(description="What was charged.")
 
 
+@strawberry.type(description="The release has ended already, or is not the viewer's.")
+class ReleaseNotRunning(UserError):
+    pass
+
+
 def problem_of(error: errors.LomasError) -> UserError | None:
     """An expected failure in GraphQL's terms; None where it is not one."""
     match error:
@@ -86,6 +91,8 @@ def problem_of(error: errors.LomasError) -> UserError | None:
             return QueryOngoing(code=ErrorCode.QUERY_ONGOING, message=error.message)
         case errors.IdempotencyConflict():
             return IdempotencyConflict(code=ErrorCode.IDEMPOTENCY_CONFLICT, message=error.message)
+        case errors.ReleaseNotRunning():
+            return ReleaseNotRunning(code=ErrorCode.RELEASE_NOT_RUNNING, message=error.message)
         case errors.LibraryFailed(library=library, cost=cost):
             return failure_of(library, cost, error.message)
         case _:

@@ -19,7 +19,12 @@ from lomas_gql.services import catalogue
 _PACKAGES = {
     Library.OPENDP: "opendp",
     Library.SMARTNOISE_SQL: "smartnoise-sql",
+    Library.SMARTNOISE_SYNTH: "smartnoise-synth",
+    Library.DIFFPRIVLIB: "diffprivlib",
 }
+
+
+ReleaseId = Annotated[strawberry.ID, strawberry.argument(description="The release's id.")]
 
 
 @strawberry.type(description="A differential privacy library of this server.")
@@ -106,9 +111,7 @@ class Query:
             return DatasetConnection.of(await catalogue.granted_page(session, viewer, first, beyond))
 
     @strawberry.field(description="One of the viewer's own releases.")
-    async def release(
-        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The release's id.")]
-    ) -> Release | None:
+    async def release(self, info: Info, id: ReleaseId) -> Release | None:
         return await _release(info, id)
 
     @strawberry.field(description="Whatever the viewer may see under that id.")

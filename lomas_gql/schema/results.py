@@ -7,8 +7,13 @@ from typing import Annotated, TypeAlias
 import strawberry
 
 from lomas_gql.libraries import base
+from lomas_gql.libraries.diffprivlib.estimators import DiffprivlibEstimator
+from lomas_gql.libraries.smartnoise_synth.plan import Synthesizer
 from lomas_gql.privacy import PrivacyLoss as ExactLoss
+from lomas_gql.schema.context import Info
 from lomas_gql.schema.scalars import JSON
+from lomas_gql.services import releases
+from lomas_gql.services.releases import Fitted
 
 strawberry.enum(base.Library, description=base.Library.__doc__)
 
@@ -55,16 +60,77 @@ class SmartnoiseSqlResult:
     table: Table = strawberry.field(description="One row for each group, or one in all.")
 
 
+@strawberry.type(description="Rows drawn from a fitted synthesizer.")
+class SmartnoiseSynthSamples:
+    synthesizer: Synthesizer = strawberry.field(description="Which synthesizer.")
+    table: Table = strawberry.field(description="The synthetic rows.")
+
+
+@strawberry.type(description="The fitted model stays on the server; sampling it is free post-processing.")
+class SmartnoiseSynthModel:
+    synthesizer: Synthesizer = strawberry.field(description="Which synthesizer.")
+    fitted: strawberry.Private[Fitted]
+
+    @strawberry.field(description="New synthetic rows at each call. Free.")
+    async def sample(
+        self,
+        info: Info,
+        rows: Annotated[int, strawberry.argument(description="How many rows, exactly.")] = 100,
+        condition: Annotated[
+            str | None,
+            strawberry.argument(description="Keep only rows for which this holds, e.g. \"species = 'Gentoo'\"."),
+        ] = None,
+    ) -> Table:
+        runtime = info.context.runtime
+        info.context.check(rows, runtime.settings.max_sample_rows, "rows")
+        return Table.of(await releases.sampled(runtime, self.fitted, rows, condition))
+
+
+@strawberry.type(description="A fitted step of a pipeline.")
+class FittedStep:
+    name: str = strawberry.field(description="The step's name.")
+    estimator: DiffprivlibEstimator = strawberry.field(description="Its estimator.")
+    parameters: JSON = strawberry.field(
+        description="The fitted parameters that are themselves differentially private, by scikit-learn's names."
+    )
+
+
+@strawberry.type(description="The fitted parameters that are themselves differentially private.")
+class DiffprivlibResult:
+    steps: list[FittedStep] = strawberry.field(description="The steps, in order.")
+    score: float | None = strawberry.field(description="The noisy score on the test rows, for scoreEpsilon.")
+
+
+Result: TypeAlias = (
+    OpenDpResult | SmartnoiseSqlResult | SmartnoiseSynthSamples | SmartnoiseSynthModel | DiffprivlibResult
+)
 DpResult: TypeAlias = Annotated[
-    OpenDpResult | SmartnoiseSqlResult,
-    strawberry.union("DpResult", description="What a query releases, by library."),
+    Result, strawberry.union("DpResult", description="What a query releases, by library.")
 ]
 
 
-def result_of(answer: base.Answer) -> OpenDpResult | SmartnoiseSqlResult:
-    """An answer in GraphQL's terms."""
+def result_of(answer: base.Answer, fitted: Fitted | None) -> Result:
+    """An answer in GraphQL's terms; `fitted` says where its model is, if it has one."""
     table = Table.of(answer.table) if answer.table else None
-    if answer.library is base.Library.SMARTNOISE_SQL:
-        assert table is not None
-        return SmartnoiseSqlResult(table=table)
-    return OpenDpResult(value=answer.value, table=table)
+    match answer.library:
+        case base.Library.SMARTNOISE_SQL:
+            assert table is not None
+            return SmartnoiseSqlResult(table=table)
+        case base.Library.SMARTNOISE_SYNTH:
+            synthesizer = Synthesizer(answer.value["synthesizer"])
+            if table is None:
+                assert fitted is not None
+                return SmartnoiseSynthModel(synthesizer=synthesizer, fitted=fitted)
+            return SmartnoiseSynthSamples(synthesizer=synthesizer, table=table)
+        case base.Library.DIFFPRIVLIB:
+            steps = [
+                FittedStep(
+                    name=step["name"],
+                    estimator=DiffprivlibEstimator(step["estimator"]),
+                    parameters=JSON(step["parameters"]),
+                )
+                for step in answer.value["steps"]
+            ]
+            return DiffprivlibResult(steps=steps, score=answer.value["score"])
+        case _:
+            return OpenDpResult(value=answer.value, table=table)

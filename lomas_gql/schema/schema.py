@@ -11,17 +11,19 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
 from lomas_gql.schema.columns import BooleanColumn, CategoricalColumn, DatetimeColumn, NumericColumn, TextColumn
+from lomas_gql.schema.errors import presented
 from lomas_gql.schema.limits import MAX_TOKENS, LimitsRule
 from lomas_gql.schema.mutations import Mutation
 from lomas_gql.schema.queries import Query
 from lomas_gql.schema.scalars import JSON, JSON_SCALAR
+from lomas_gql.schema.subscriptions import Subscription
 
 
 class Schema(strawberry.Schema):
-    """Strawberry's schema, which leaves logging to the view: a stack trace may hold a private value."""
+    """Strawberry's schema, whose errors are presented before they leave by any transport."""
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
-        pass
+        errors[:] = [presented(error) for error in errors]
 
 
 def _extensions() -> list[Any]:
@@ -36,6 +38,7 @@ def _extensions() -> list[Any]:
 schema = Schema(
     query=Query,
     mutation=Mutation,
+    subscription=Subscription,
     types=[NumericColumn, CategoricalColumn, BooleanColumn, DatetimeColumn, TextColumn],
     extensions=_extensions(),
     config=StrawberryConfig(scalar_map={JSON: JSON_SCALAR}, disable_field_suggestions=True),

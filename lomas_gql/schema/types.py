@@ -19,8 +19,9 @@ from lomas_gql.schema.ids import cursor_number, opaque
 from lomas_gql.schema.problems import UserError, failure_of
 from lomas_gql.schema.results import DpResult, PrivacyLoss, Table, result_of
 from lomas_gql.schema.scalars import JSON
-from lomas_gql.services import catalogue, releases
+from lomas_gql.services import catalogue, releases, running
 from lomas_gql.services.catalogue import Granted, HistoryFilter, Page
+from lomas_gql.services.releases import Fitted
 
 strawberry.enum(ReleaseStatus, description=ReleaseStatus.__doc__)
 
@@ -152,8 +153,25 @@ class Release(Node):
         return Dataset.of(granted)
 
     @strawberry.field(description="What was released.")
-    def result(self) -> DpResult | None:
-        return result_of(Answer.from_json(self.row.answer)) if self.row.answer is not None else None
+    async def result(self, info: Info) -> DpResult | None:
+        if self.row.answer is None:
+            return None
+        answer = Answer.from_json(self.row.answer)
+        if answer.library is not Library.SMARTNOISE_SYNTH:
+            return result_of(answer, None)
+        granted = await info.context.datasets.load(self.row.dataset_id)
+        assert granted is not None
+        return result_of(answer, Fitted(granted.metadata, self.row.id))
+
+    @strawberry.field(description="How far a running release has come, from 0 to 1, where its library tells.")
+    def progress(self, info: Info) -> float | None:
+        told = running.progress_of(info.context.runtime, self.row)
+        return told.share if told else None
+
+    @strawberry.field(description="What a running release is doing, in a few words.")
+    def phase(self, info: Info) -> str | None:
+        told = running.progress_of(info.context.runtime, self.row)
+        return told.phase if told else None
 
     @strawberry.field(description="Why there is no result.")
     def error(self) -> UserError | None:

@@ -14,7 +14,9 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
+from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult
+from strawberry.types.unset import UNSET, UnsetType
 
 from lomas_gql.schema.context import Context
 from lomas_gql.schema.errors import presented
@@ -27,10 +29,18 @@ class View(GraphQL[Context, None]):
     """The endpoint: reads requests strictly, signs the viewer in, masks what must not be seen."""
 
     def __init__(self, runtime: Runtime) -> None:
-        super().__init__(schema, graphql_ide=None, multipart_uploads_enabled=False, subscription_protocols=[])
+        super().__init__(
+            schema,
+            graphql_ide=None,
+            multipart_uploads_enabled=False,
+            subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
+        )
         self.runtime = runtime
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self.run(WebSocket(scope, receive, send))
+            return
         try:
             response = await self.run(_Bounded(scope, receive, self.runtime.settings.max_body_bytes))
         except HTTPException as error:
@@ -41,6 +51,14 @@ class View(GraphQL[Context, None]):
         async with self.runtime.database.reading() as session:
             viewer = await viewer_of(session, request.headers.get("authorization"))
         return Context(self.runtime, viewer)
+
+    async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
+        """Signs in a client that cannot set headers: `{authorization: "Bearer …"}` at connection_init."""
+        said = (context.connection_params or {}).get("authorization")
+        if isinstance(said, str):
+            async with self.runtime.database.reading() as session:
+                context.maybe_viewer = await viewer_of(session, said)
+        return UNSET  # type: ignore[no-any-return]
 
     def decode_json(self, data: str | bytes) -> object:
         try:

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import polars as pl
 
+from lomas_gql import progress
 from lomas_gql.datasets.dummy import dummy_rows
 from lomas_gql.datasets.sources import Source, prepare
-from lomas_gql.errors import InvalidQuery, Overspent, SourceUnavailable
-from lomas_gql.libraries.base import Answer, DPQuery, Table, table_of
+from lomas_gql.errors import ConditionTooRare, InvalidQuery, Overspent, SourceUnavailable
+from lomas_gql.libraries.base import Answer, DPQuery, Library, Table, table_of
+from lomas_gql.libraries.smartnoise_synth.query import sample
 from lomas_gql.metadata import Metadata
 from lomas_gql.privacy import PrivacyLoss
 from lomas_gql.rows import Rows
@@ -35,6 +37,9 @@ class Failed:
 
     kind: str
     spent: PrivacyLoss | None = None
+    # What may be told beyond the fixed message, and what was fitted all the same.
+    told: str | None = None
+    model: bytes | None = None
 
 
 def estimate(query: DPQuery, metadata: Metadata) -> PrivacyLoss | InvalidQuery:
@@ -42,6 +47,17 @@ def estimate(query: DPQuery, metadata: Metadata) -> PrivacyLoss | InvalidQuery:
     try:
         return query.cost(metadata)
     except Exception as error:  # noqa: BLE001 (whatever a library raises on a query is the query's fault)
+        return _refusal(error)
+
+
+def preflight(query: DPQuery, metadata: Metadata, rows: int) -> PrivacyLoss | InvalidQuery:
+    """The query's cost, once it is known to run: it is tried on dummy rows, unless that takes too long."""
+    try:
+        cost = query.cost(metadata)
+        if query.library is not Library.SMARTNOISE_SYNTH:
+            query.run(dummy_rows(metadata, rows, seed=0), metadata)
+        return cost
+    except Exception as error:  # noqa: BLE001 (as above: these rows are made up)
         return _refusal(error)
 
 
@@ -53,14 +69,31 @@ def attempt(query: DPQuery, metadata: Metadata, rows: int, seed: int) -> Tried |
         return _refusal(error)
 
 
-def release(query: DPQuery, metadata: Metadata, prepared: Path) -> Answer | Failed:
+def release(query: DPQuery, metadata: Metadata, prepared: Path, progress_file: Path) -> Answer | Failed:
     """The query's answer on the private rows."""
     try:
+        progress.told_in(progress_file)
+        progress.tell(None, "running")
         return query.run(Rows.mapped(prepared, metadata), metadata)
     except Overspent as error:
         return Failed("Overspent", error.spent)
+    except ConditionTooRare as error:
+        # It speaks of synthetic rows: post-processing of what was noised and charged.
+        return Failed("ConditionTooRare", told=error.message, model=error.model)
     except Exception as error:  # noqa: BLE001 (its text may hold a cell, so not even that is kept)
         return Failed(type(error).__name__)
+    finally:
+        progress.told_in(None)
+
+
+def sampled(
+    model: bytes, metadata: Metadata, rows: int, condition: str | None
+) -> Table | InvalidQuery | ConditionTooRare:
+    """Rows from a fitted synthesizer."""
+    try:
+        return sample(model, rows, condition, metadata)
+    except (InvalidQuery, ConditionTooRare) as error:
+        return error
 
 
 def prepared_rows(source: Source, metadata: Metadata, cache: Path) -> Path | SourceUnavailable:

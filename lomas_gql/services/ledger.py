@@ -19,8 +19,8 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from lomas_gql.database.engine import Database
-from lomas_gql.database.models import Grant, Release, ReleaseStatus, now
-from lomas_gql.errors import BudgetExceeded, DatasetUnavailable, IdempotencyConflict, QueryOngoing
+from lomas_gql.database.models import FittedModel, Grant, Release, ReleaseStatus, now
+from lomas_gql.errors import CANCELLED, BudgetExceeded, DatasetUnavailable, IdempotencyConflict, QueryOngoing
 from lomas_gql.privacy import PrivacyLoss
 
 
@@ -74,17 +74,46 @@ async def reserve(database: Database, reservation: Reservation, lease: Lease, sl
     return release
 
 
-async def settle(database: Database, release: Release, lease: Lease, answer: dict[str, Any]) -> bool:
+async def settle(
+    database: Database, release: Release, lease: Lease, answer: dict[str, Any], model: bytes | None = None
+) -> bool:
     """Stores the answer and ends the release. False where it is no longer ours: the answer must not leave."""
-    return await _end(database, release, lease, ReleaseStatus.RELEASED, answer=answer)
+    return await _end(database, release, lease, ReleaseStatus.RELEASED, model, answer=answer)
+
+
+async def cancel(database: Database, user_id: int, release_id: int) -> bool:
+    """Ends a running release of the user's, on whichever server it runs. False where there is none."""
+    running = update(Release).where(
+        col(Release.id) == release_id,
+        col(Release.user_id) == user_id,
+        col(Release.status) == ReleaseStatus.RUNNING.value,
+    )
+    async with database.writing() as session:
+        return await _changed(session, running.values(**_ended(ReleaseStatus.CANCELLED), failure=CANCELLED)) == 1
+
+
+async def ended_among(database: Database, release_ids: list[int]) -> list[int]:
+    """Which of these releases run no more."""
+    if not release_ids:
+        return []
+    ended = select(Release.id).where(
+        col(Release.id).in_(release_ids), col(Release.status) != ReleaseStatus.RUNNING.value
+    )
+    async with database.reading() as session:
+        return list((await session.exec(ended)).all())
 
 
 async def fail(
-    database: Database, release: Release, lease: Lease, reason: str, spent: PrivacyLoss | None = None
+    database: Database,
+    release: Release,
+    lease: Lease,
+    reason: str,
+    spent: PrivacyLoss | None = None,
+    model: bytes | None = None,
 ) -> None:
     """Ends the release without an answer. The charge stays; where more than it was `spent`, that is charged."""
     if spent is None:
-        await _end(database, release, lease, ReleaseStatus.FAILED, failure=reason)
+        await _end(database, release, lease, ReleaseStatus.FAILED, model, failure=reason)
         return
     more = spent.less(release.cost)
     async with database.writing() as session:
@@ -109,12 +138,16 @@ async def interrupt_dead(database: Database, lease: Lease) -> int:
     return len(dead)
 
 
-async def renew(database: Database, lease: Lease) -> None:
-    """Prolongs this server's lease on everything that it is running."""
+async def renew(database: Database, lease: Lease, release_ids: list[int]) -> None:
+    """Prolongs this server's lease on what it is running; what it has lost sight of runs out."""
+    if not release_ids:
+        return
+    mine = update(Release).where(
+        col(Release.id).in_(release_ids),
+        col(Release.server) == lease.server,
+        col(Release.status) == ReleaseStatus.RUNNING.value,
+    )
     async with database.writing() as session:
-        mine = update(Release).where(
-            col(Release.server) == lease.server, col(Release.status) == ReleaseStatus.RUNNING.value
-        )
         await session.exec(mine.values(lease_until=lease.until()))
 
 
@@ -150,6 +183,13 @@ async def free_slot(session: AsyncSession, user_id: int, slots: int) -> int:
     if free is None:
         raise _ongoing()
     return free
+
+
+async def model_of(session: AsyncSession, release_id: int) -> bytes:
+    """The synthesizer that a release has fitted."""
+    stored = await session.get(FittedModel, release_id)
+    assert stored is not None, "a release that names a model has stored it in the same transaction"
+    return stored.content
 
 
 def _opened(reservation: Reservation, lease: Lease, slot: int) -> Release:
@@ -207,14 +247,24 @@ def _grant_of(user_id: int, dataset_id: int) -> tuple[Any, Any]:
     return col(Grant.user_id) == user_id, col(Grant.dataset_id) == dataset_id
 
 
-async def _end(database: Database, release: Release, lease: Lease, status: ReleaseStatus, **values: Any) -> bool:
+async def _end(
+    database: Database,
+    release: Release,
+    lease: Lease,
+    status: ReleaseStatus,
+    model: bytes | None = None,
+    **values: Any,
+) -> bool:
     ours = update(Release).where(
         col(Release.id) == release.id,
         col(Release.status) == ReleaseStatus.RUNNING.value,
         col(Release.server) == lease.server,
     )
     async with database.writing() as session:
-        return await _changed(session, ours.values(**_ended(status), **values)) == 1
+        ended = await _changed(session, ours.values(**_ended(status), **values)) == 1
+        if ended and model is not None:
+            session.add(FittedModel(release_id=release.id, content=model))
+    return ended
 
 
 async def _interrupt(database: Database, release: Release) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from lomas_gql.database.models import Release, ReleaseStatus
 from lomas_gql.datasets.sources import prepared_path
 from lomas_gql.errors import (
     BudgetExceeded,
+    ConditionTooRare,
     IdempotencyConflict,
     InvalidQuery,
     LibraryFailed,
@@ -25,16 +25,15 @@ from lomas_gql.errors import (
 from lomas_gql.libraries.base import Answer, DPQuery, Table
 from lomas_gql.metadata import Metadata
 from lomas_gql.privacy import PrivacyLoss
-from lomas_gql.services import catalogue, jobs, ledger
+from lomas_gql.services import catalogue, jobs, ledger, running
 from lomas_gql.services.catalogue import Granted
-from lomas_gql.services.jobs import Failed, Tried
 from lomas_gql.services.ledger import Reservation
+from lomas_gql.services.running import Work
 from lomas_gql.services.runtime import Runtime
 from lomas_gql.workers.pool import WorkerLost
 
 P = ParamSpec("P")
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,38 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class DummyRun:
+    """A query's cost, its answer on dummy rows, and what is public about its dataset."""
+
+    cost: PrivacyLoss
+    answer: Answer
+    metadata: Metadata
+
+
+@dataclass(frozen=True)
 class Executed:
     """A finished release; `replayed` says that it was stored under the same idempotency key before."""
 
     release: Release
     answer: Answer
     budget: Granted
+    replayed: bool
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A synthesizer to be sampled: at hand after a dummy run, else stored with its release."""
+
+    metadata: Metadata
+    release_id: int = 0
+    model: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A release that was begun, now or before under the same idempotency key."""
+
+    release: Release
     replayed: bool
 
 
@@ -78,11 +103,11 @@ async def estimate(runtime: Runtime, viewer: Viewer, asked: Input) -> Estimate:
     """
     async with runtime.database.reading() as session:
         granted = await catalogue.granted(session, viewer, asked.dataset)
-    cost = await _check(runtime, jobs.estimate, asked.query, granted.metadata)
+    cost = await _check(runtime, jobs.estimate, None, asked.query, granted.metadata)
     return Estimate(cost, cost <= granted.grant.initial.less(granted.grant.spent))
 
 
-async def run_dummy(runtime: Runtime, viewer: Viewer, asked: Input, rows: int, seed: int) -> Tried:
+async def run_dummy(runtime: Runtime, viewer: Viewer, asked: Input, rows: int, seed: int) -> DummyRun:
     """The query on dummy rows. Free; opens no private data.
 
     Raises:
@@ -91,7 +116,9 @@ async def run_dummy(runtime: Runtime, viewer: Viewer, asked: Input, rows: int, s
     """
     async with runtime.database.reading() as session:
         granted = await catalogue.granted(session, viewer, asked.dataset)
-    return await _tried(runtime, granted, asked, rows, seed)
+    seconds = running.seconds_for(runtime.settings, asked.query.library)
+    tried = await _check(runtime, jobs.attempt, seconds, asked.query, granted.metadata, rows, seed)
+    return DummyRun(tried.cost, tried.answer, granted.metadata)
 
 
 async def execute(runtime: Runtime, viewer: Viewer, asked: Input, key: str | None) -> Executed:
@@ -103,42 +130,25 @@ async def execute(runtime: Runtime, viewer: Viewer, asked: Input, key: str | Non
         SourceUnavailable: nothing was charged.
         LibraryFailed: it was charged, and there is no answer.
     """
-    viewer.check_may_query()
-    async with runtime.database.reading() as session:
-        granted = await catalogue.granted(session, viewer, asked.dataset)
-        stored = await ledger.keyed(session, viewer.id, key) if key is not None else None
-        if stored is None:
-            # Told early as a courtesy; what decides is the reservation.
-            await ledger.free_slot(session, viewer.id, runtime.settings.running_per_user)
-    if stored is not None:
-        return await _replayed(runtime, viewer, asked, stored)
-    tried = await _tried(runtime, granted, asked, runtime.settings.preflight_rows, seed=0)
-    remaining = granted.grant.initial.less(granted.grant.spent)
-    if not tried.cost <= remaining:
-        raise BudgetExceeded(tried.cost, remaining)
-    prepared = await _prepared(runtime, granted)
-    reservation = Reservation(
-        user_id=viewer.id,
-        dataset_id=granted.id,
-        library=asked.query.library.value,
-        cost=tried.cost,
-        query=asked.sent,
-        digest=asked.digest(),
-        key=key,
-    )
     # Shielded: a client that goes away leaves a release that finishes and stands in the history.
-    return await asyncio.shield(_released(runtime, viewer, asked, granted, prepared, reservation))
+    return await asyncio.shield(asyncio.ensure_future(_executed(runtime, viewer, asked, key)))
 
 
-async def _released(
-    runtime: Runtime, viewer: Viewer, asked: Input, granted: Granted, prepared: Path, reservation: Reservation
-) -> Executed:
-    slots = runtime.settings.running_per_user
-    release = await ledger.reserve(runtime.database, reservation, runtime.lease, slots)
-    answer = await _answer(runtime, asked.query, granted, prepared, release)
-    if not await ledger.settle(runtime.database, release, runtime.lease, answer.to_json()):
-        # Another server took this one for dead; what was charged stays charged, and nothing leaves.
-        raise LibraryFailed(release.library, release.cost)
+async def submit(runtime: Runtime, viewer: Viewer, asked: Input, key: str | None) -> Submitted:
+    """The same for long work: charged, and answered at once with a running release.
+
+    Raises:
+        As `execute`, but for LibraryFailed, which then stands in the release.
+    """
+    return await asyncio.shield(asyncio.ensure_future(_submitted(runtime, viewer, asked, key)))
+
+
+async def _executed(runtime: Runtime, viewer: Viewer, asked: Input, key: str | None) -> Executed:
+    granted, stored = await _looked_up(runtime, viewer, asked, key)
+    if stored is not None:
+        return _replayed(granted, stored)
+    release, work = await _reserved(runtime, viewer, asked, granted, key)
+    answer = await running.start(runtime, release, work)
     async with runtime.database.reading() as session:
         [ended] = await catalogue.own_releases(session, viewer, [release.id])
         [budget] = await catalogue.granted_by_id(session, viewer, [granted.id])
@@ -146,43 +156,73 @@ async def _released(
     return Executed(ended, answer, budget or granted, replayed=False)
 
 
-async def _answer(runtime: Runtime, query: DPQuery, granted: Granted, prepared: Path, release: Release) -> Answer:
-    """Runs the query in a private worker, once: a second run would be a second release."""
-    failed = Failed("unknown")
-    try:
-        seconds = runtime.settings.query_seconds
-        outcome = await runtime.private.call(jobs.release, seconds, query, granted.metadata, prepared)
-        if isinstance(outcome, Answer):
-            return outcome
-        failed = outcome
-    except WorkerLost as lost:
-        failed = Failed(str(lost))
-    log.warning("release %s on %s failed: %s", release.id, release.library, failed.kind)
-    error = LibraryFailed(release.library, failed.spent or release.cost)
-    await ledger.fail(runtime.database, release, runtime.lease, error.message, failed.spent)
-    raise error
+async def _submitted(runtime: Runtime, viewer: Viewer, asked: Input, key: str | None) -> Submitted:
+    granted, stored = await _looked_up(runtime, viewer, asked, key)
+    if stored is not None:
+        return Submitted(stored, replayed=True)
+    release, work = await _reserved(runtime, viewer, asked, granted, key)
+    running.start(runtime, release, work)
+    return Submitted(release, replayed=False)
 
 
-async def _replayed(runtime: Runtime, viewer: Viewer, asked: Input, stored: Release) -> Executed:
-    if stored.input_digest != asked.digest():
+async def _looked_up(
+    runtime: Runtime, viewer: Viewer, asked: Input, key: str | None
+) -> tuple[Granted, Release | None]:
+    """The dataset, and the release that this key has made before."""
+    viewer.check_may_query()
+    async with runtime.database.reading() as session:
+        granted = await catalogue.granted(session, viewer, asked.dataset)
+        stored = await ledger.keyed(session, viewer.id, key) if key is not None else None
+        if stored is None:
+            # Told early as a courtesy; what decides is the reservation.
+            await ledger.free_slot(session, viewer.id, runtime.settings.running_per_user)
+    if stored is not None and stored.input_digest != asked.digest():
         raise IdempotencyConflict("The idempotency key was used before, with another input.")
+    return granted, stored
+
+
+async def _reserved(
+    runtime: Runtime, viewer: Viewer, asked: Input, granted: Granted, key: str | None
+) -> tuple[Release, Work]:
+    """Priced, tried on dummy rows, and charged: from here on every outcome stays charged."""
+    cost = await _check(runtime, jobs.preflight, None, asked.query, granted.metadata, runtime.settings.preflight_rows)
+    remaining = granted.grant.initial.less(granted.grant.spent)
+    if not cost <= remaining:
+        raise BudgetExceeded(cost, remaining)
+    prepared = await _prepared(runtime, granted)
+    reservation = Reservation(
+        user_id=viewer.id,
+        dataset_id=granted.id,
+        library=asked.query.library.value,
+        cost=cost,
+        query=asked.sent,
+        digest=asked.digest(),
+        key=key,
+    )
+    slots = runtime.settings.running_per_user
+    release = await ledger.reserve(runtime.database, reservation, runtime.lease, slots)
+    return release, Work(asked.query, granted.metadata, prepared)
+
+
+def _replayed(granted: Granted, stored: Release) -> Executed:
     if stored.status == ReleaseStatus.RUNNING.value:
         raise QueryOngoing("The query under this idempotency key is still running.")
     if stored.answer is None:
         raise LibraryFailed(stored.library, stored.cost, stored.failure)
-    async with runtime.database.reading() as session:
-        budget = await catalogue.granted(session, viewer, asked.dataset)
-    return Executed(stored, Answer.from_json(stored.answer), budget, replayed=True)
+    return Executed(stored, Answer.from_json(stored.answer), granted, replayed=True)
 
 
-async def _tried(runtime: Runtime, granted: Granted, asked: Input, rows: int, seed: int) -> Tried:
-    return await _check(runtime, jobs.attempt, asked.query, granted.metadata, rows, seed)
-
-
-async def _check(runtime: Runtime, job: Callable[P, T | InvalidQuery], *args: P.args, **kwargs: P.kwargs) -> T:
+async def _check(
+    runtime: Runtime,
+    job: Callable[P, T | InvalidQuery],
+    seconds: float | None,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
     """A job in a public worker, where there are no private rows; its refusal is raised."""
     try:
-        outcome = await runtime.public.call(job, runtime.settings.check_seconds, *args, **kwargs)
+        limit = seconds or runtime.settings.check_seconds
+        outcome = await runtime.public.call(job, limit, *args, **kwargs)
     except WorkerLost as lost:
         raise InvalidQuery.at("query", message=f"The query could not be tried on dummy rows: {lost}.") from None
     if isinstance(outcome, InvalidQuery):
@@ -207,3 +247,21 @@ async def _prepared(runtime: Runtime, granted: Granted) -> Path:
 async def dummy_table(runtime: Runtime, metadata: Metadata, rows: int, seed: int) -> Table:
     """Random rows that fit the metadata and depend on nothing else."""
     return await runtime.public.call(jobs.dummy_table, runtime.settings.check_seconds, metadata, rows, seed)
+
+
+async def sampled(runtime: Runtime, fitted: Fitted, rows: int, condition: str | None) -> Table:
+    """New rows from a fitted synthesizer. Free: it is post-processing of what was released.
+
+    Raises:
+        InvalidQuery: the condition cannot be read.
+        ConditionTooRare: too few synthetic rows meet it.
+    """
+    model = fitted.model
+    if model is None:
+        async with runtime.database.reading() as session:
+            model = await ledger.model_of(session, fitted.release_id)
+    outcome: Table | ConditionTooRare
+    outcome = await _check(runtime, jobs.sampled, None, model, fitted.metadata, rows, condition)
+    if isinstance(outcome, ConditionTooRare):
+        raise outcome
+    return outcome

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lomas_gql.database.engine import Database
-from lomas_gql.services import ledger
+from lomas_gql.libraries.base import Answer
+from lomas_gql.services.jobs import Failed
 from lomas_gql.services.ledger import Lease
 from lomas_gql.settings import Settings
 from lomas_gql.workers.pool import Workers
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,14 +26,5 @@ class Runtime:
     lease: Lease
     public: Workers
     private: Workers
-
-
-async def keep_lease(runtime: Runtime) -> None:
-    """Renews this server's lease and settles what dead servers left, until cancelled."""
-    while True:
-        await asyncio.sleep(runtime.lease.seconds / 3)
-        try:
-            await ledger.renew(runtime.database, runtime.lease)
-            await ledger.interrupt_dead(runtime.database, runtime.lease)
-        except Exception as error:  # noqa: BLE001 (the database may be away for a while: try again)
-            log.warning("The lease was not renewed: %s", type(error).__name__)
+    # The calls that run here now, by the id of their release.
+    running: dict[int, asyncio.Task[Answer | Failed]] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, ParamSpec, TypeVar
 
+import psutil
 from pebble import ProcessPool
 from pebble.common import ProcessExpired
 
@@ -27,10 +28,12 @@ class WorkerLost(Exception):
 class Workers:
     """`count` processes, started at the first call and restarted when they die."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, megabytes: int) -> None:
         # spawn: a forked child would inherit database connections and threads' locks.
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPool(max_workers=count, context=context, initializer=_settle_in, initargs=[os.getpid()])
+        self._pool = ProcessPool(
+            max_workers=count, context=context, initializer=_settle_in, initargs=[os.getpid(), megabytes]
+        )
         self._count = count
 
     def warm(self, function: Callable[[], None]) -> None:
@@ -58,7 +61,7 @@ class Workers:
         self._pool.join()
 
 
-def _settle_in(parent: int) -> None:
+def _settle_in(parent: int, megabytes: int) -> None:
     """Runs first in a worker: private values must not reach a log, and no worker outlives its server."""
     # Ctrl-C reaches the whole terminal; the server decides when its workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -67,10 +70,12 @@ def _settle_in(parent: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
         os.dup2(nowhere, stream.fileno())
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_watch, args=(parent, megabytes * 2**20), daemon=True).start()
 
 
-def _end_with(parent: int) -> Any:
-    while os.getppid() == parent:
-        time.sleep(0.5)
+def _watch(parent: int, most: int) -> Any:
+    """Ends this process when its server has gone, or when it holds more memory than it may."""
+    this = psutil.Process()
+    while os.getppid() == parent and this.memory_info().rss <= most:
+        time.sleep(0.2)
     os._exit(1)

@@ -167,8 +167,8 @@ async def test_only_the_server_that_runs_a_release_can_end_it(database: Database
 
 
 async def test_a_renewed_lease_lasts_longer(database: Database) -> None:
-    await ledger.reserve(database, reservation(), Lease(LEASE.server, 1), 1)
-    await ledger.renew(database, LEASE)
+    mine = await ledger.reserve(database, reservation(), Lease(LEASE.server, 1), 1)
+    await ledger.renew(database, LEASE, [mine.id])
     async with database.reading() as session:
         [release] = await session.exec(select(Release))
     assert release.lease_until > now() + timedelta(seconds=10)

@@ -78,7 +78,7 @@ async def runtime(tmp_path: Path) -> AsyncIterator[Runtime]:
         data_dir=tmp_path, database_url="", preflight_rows=PREFLIGHT, query_seconds=3, check_seconds=20
     )
     lease = ledger.lease_of_this_process("here", 15)
-    runtime = Runtime(settings, Database(settings.url), lease, Workers(1), Workers(1))
+    runtime = Runtime(settings, Database(settings.url), lease, Workers(1, 4096), Workers(1, 4096))
     await runtime.database.upgrade()
     await import_catalogue(runtime.database, [DEMO / "catalogue.yaml"])
     yield runtime

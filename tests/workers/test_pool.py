@@ -18,7 +18,7 @@ from lomas_gql.workers.pool import WorkerLost, Workers
 
 @pytest.fixture
 def workers() -> Iterator[Workers]:
-    workers = Workers(1)
+    workers = Workers(1, 2048)
     yield workers
     workers.stop()
 
@@ -72,7 +72,7 @@ def test_busy_workers_end_with_their_server(tmp_path: Path) -> None:
         "import asyncio, os, time\n"
         "from lomas_gql.workers.pool import Workers\n"
         "async def main():\n"
-        "    workers = Workers(1)\n"
+        "    workers = Workers(1, 2048)\n"
         "    print(await workers.call(os.getpid, 20), flush=True)\n"
         "    busy = asyncio.create_task(workers.call(time.sleep, 60, 60))\n"
         "    await asyncio.sleep(0.5)\n"

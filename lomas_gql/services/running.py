@@ -1,0 +1,157 @@
+"""Releases that are running now: started once, waited for, followed, cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lomas_gql import progress
+from lomas_gql.auth import Viewer
+from lomas_gql.database.models import Release, ReleaseStatus
+from lomas_gql.errors import CANCELLED, LibraryFailed, ReleaseNotRunning
+from lomas_gql.libraries.base import Answer, DPQuery, Library
+from lomas_gql.metadata import Metadata
+from lomas_gql.progress import Progress
+from lomas_gql.services import catalogue, jobs, ledger
+from lomas_gql.services.jobs import Failed
+from lomas_gql.services.runtime import Runtime
+from lomas_gql.settings import Settings
+from lomas_gql.workers.pool import WorkerLost
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.25
+"""How soon a follower sees a change, whichever server made it."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a reserved release has to do."""
+
+    query: DPQuery
+    metadata: Metadata
+    prepared: Path
+
+
+def start(runtime: Runtime, release: Release, work: Work) -> asyncio.Task[Answer]:
+    """Runs a reserved release to its end, whether or not anybody waits for it.
+
+    The task raises LibraryFailed where there is no answer.
+    """
+    runtime.running[release.id] = asyncio.create_task(_called(runtime, release, work))
+    task = asyncio.create_task(_settled(runtime, release))
+    # Who waits learns of a failure; where nobody does, it stands in the history.
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    return task
+
+
+async def cancel(runtime: Runtime, viewer: Viewer, release_id: int) -> Release:
+    """Ends a running release of the viewer's. What it was charged stays charged.
+
+    Raises:
+        ReleaseNotRunning: it has ended, or is not the viewer's.
+    """
+    if not await ledger.cancel(runtime.database, viewer.id, release_id):
+        raise ReleaseNotRunning
+    if release_id in runtime.running:
+        runtime.running[release_id].cancel()
+    async with runtime.database.reading() as session:
+        [release] = await catalogue.own_releases(session, viewer, [release_id])
+    assert release is not None
+    return release
+
+
+async def follow(runtime: Runtime, viewer: Viewer, release_id: int) -> AsyncIterator[Release]:
+    """The release at each change of its status or progress, until it has ended. Nothing if it is not the viewer's."""
+    seen: tuple[str, Progress | None] | None = None
+    while True:
+        async with runtime.database.reading() as session:
+            [release] = await catalogue.own_releases(session, viewer, [release_id])
+        if release is None:
+            return
+        state = (release.status, progress_of(runtime, release))
+        if state != seen:
+            yield release
+            seen = state
+        if release.status != ReleaseStatus.RUNNING.value:
+            return
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def progress_of(runtime: Runtime, release: Release) -> Progress | None:
+    """How far a running release has come, where its library tells."""
+    if release.status != ReleaseStatus.RUNNING.value:
+        return None
+    return progress.read(_progress_file(runtime, release))
+
+
+async def drop_ended(runtime: Runtime) -> None:
+    """Ends the work on releases that were cancelled through another server."""
+    ended = await ledger.ended_among(runtime.database, list(runtime.running))
+    for release_id in ended:
+        if release_id in runtime.running:
+            runtime.running[release_id].cancel()
+
+
+def seconds_for(settings: Settings, library: Library) -> float:
+    """The time limit of one run in that library, in seconds."""
+    match library:
+        case Library.SMARTNOISE_SYNTH:
+            return settings.synth_seconds
+        case Library.DIFFPRIVLIB:
+            return settings.model_seconds
+        case _:
+            return settings.query_seconds
+
+
+async def _called(runtime: Runtime, release: Release, work: Work) -> Answer | Failed:
+    """Runs the query in a private worker, once: a second run would be a second release."""
+    file = _progress_file(runtime, release)
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    seconds = seconds_for(runtime.settings, work.query.library)
+    try:
+        return await runtime.private.call(jobs.release, seconds, work.query, work.metadata, work.prepared, file)
+    except WorkerLost as lost:
+        return Failed(str(lost))
+    finally:
+        file.unlink(missing_ok=True)
+
+
+async def _settled(runtime: Runtime, release: Release) -> Answer:
+    call = runtime.running[release.id]
+    try:
+        outcome = await call
+        if isinstance(outcome, Answer):
+            if await ledger.settle(runtime.database, release, runtime.lease, outcome.to_json(), outcome.model):
+                return outcome
+            # It was cancelled meanwhile, or another server took this one for dead: nothing leaves.
+            raise LibraryFailed(release.library, release.cost)
+        log.warning("release %s on %s failed: %s", release.id, release.library, outcome.kind)
+        error = LibraryFailed(release.library, outcome.spent or release.cost, outcome.told)
+        await ledger.fail(runtime.database, release, runtime.lease, error.message, outcome.spent, outcome.model)
+        raise error
+    except asyncio.CancelledError:
+        if not call.cancelled():
+            raise
+        raise LibraryFailed(release.library, release.cost, CANCELLED) from None
+    finally:
+        del runtime.running[release.id]
+
+
+def _progress_file(runtime: Runtime, release: Release) -> Path:
+    return runtime.settings.data_dir / "progress" / f"{release.id}.json"
+
+
+async def keep_lease(runtime: Runtime) -> None:
+    """Renews this server's lease and settles what dead servers left, until cancelled."""
+    while True:
+        await asyncio.sleep(runtime.lease.seconds / 3)
+        try:
+            await ledger.renew(runtime.database, runtime.lease, list(runtime.running))
+            await ledger.interrupt_dead(runtime.database, runtime.lease)
+            await drop_ended(runtime)
+        except Exception as error:  # noqa: BLE001 (the database may be away for a while: try again)
+            log.warning("The lease was not renewed: %s", type(error).__name__)
