@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -43,6 +45,8 @@ DatasetName = Annotated[str, typer.Argument(help="The dataset's name.", metavar=
 
 def main() -> None:
     """Runs a command. What goes wrong is one clear message and exit code 1."""
+    # What is written here holds private rows, budgets and tokens' hashes.
+    os.umask(0o077)
     try:
         app()
     except LomasError as error:
@@ -136,7 +140,9 @@ def dataset_show(name: DatasetName) -> None:
 @dataset.command("remove")
 def dataset_remove(name: DatasetName) -> None:
     """Ends all queries on a dataset. History and spending stay on record; the file is not touched."""
-    _with_database(lambda database: administration.remove_dataset(database, name))
+    settings = Settings()
+    id = _with_database(lambda database: administration.remove_dataset(database, name), settings)
+    shutil.rmtree(settings.cache_dir / str(id), ignore_errors=True)
     typer.echo(f"dataset {name}: removed")
 
 
@@ -205,7 +211,9 @@ def token_list() -> None:
 
 
 @token.command("revoke")
-def token_revoke(id: Annotated[int, typer.Argument(help="From token list.", metavar="ID")]) -> None:
+def token_revoke(
+    id: Annotated[int, typer.Argument(help="From token list.", metavar="ID", min=1, max=2**63 - 1)],
+) -> None:
     """Ends a token at once."""
     _with_database(lambda database: tokens.revoke_token(database, id))
     typer.echo(f"token {id}: revoked")

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
 TABLE = "df"
 """The name under which SQL sees the rows of any dataset."""
@@ -152,11 +152,19 @@ class Metadata:
         """The column that says whose row it is, if there is one."""
         return next((column.name for column in self.columns if column.private_id), None)
 
-    def smartnoise(self, *, censor_dims: bool | None = None) -> dict[str, Any]:
+    @cached_property
+    def sql_names(self) -> Mapping[str, str]:
+        """By what name SQL engines see each column: SmartNoise and DuckDB quote and reserve words differently."""
+        return {column.name: f"c{index}" for index, column in enumerate(self.columns)}
+
+    def smartnoise(
+        self, *, censor_dims: bool | None = None, names: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """The dictionary that `snsql.from_connection(metadata=...)` takes.
 
         Contributions are bounded once, when the rows are loaded, so the library need not sample again.
         """
+        names = names or {column.name: column.name for column in self.columns}
         table: dict[str, Any] = {
             "max_ids": self.max_ids,
             "rows": self.rows,
@@ -164,7 +172,7 @@ class Metadata:
             "censor_dims": self.censor_dims if censor_dims is None else censor_dims,
             "sample_max_ids": False,
         }
-        return {"": {"": {TABLE: table | {c.name: _smartnoise_column(c) for c in self.columns}}}}
+        return {"": {"": {TABLE: table | {names[c.name]: _smartnoise_column(c) for c in self.columns}}}}
 
 
 def mistakes_in(error: ValidationError) -> list[Mistake]:
@@ -176,13 +184,23 @@ class _Raw(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _bound(value: object) -> object:
+    if value is None or (isinstance(value, int | float | str | date) and not isinstance(value, bool)):
+        return value
+    raise ValueError("a bound is a number or a date")
+
+
+_Bound = Annotated[float | datetime | date | None, BeforeValidator(_bound)]
+
+
 class _RawColumn(_Raw):
     type: Literal["string", "int", "float", "boolean", "datetime"]
     precision: Literal[8, 16, 32, 64] = 64
-    lower: float | date | datetime | None = None
-    upper: float | date | datetime | None = None
+    lower: _Bound = None
+    upper: _Bound = None
     cardinality: int | None = Field(default=None, ge=0)
-    categories: list[str | int] | None = None
+    # Strict: YAML reads an unquoted yes or no as a boolean, which must not become "1" or "0".
+    categories: list[StrictStr | StrictInt] | None = None
     nullable: bool = False
     private_id: bool = False
     max_partition_length: int | None = Field(default=None, ge=1)
@@ -228,10 +246,12 @@ def _column(name: str, raw: _RawColumn) -> Column:
             "max_partition_contributions",
         )
     }
+    # An identifier is kept as the text that it is: clamped, rounded or categorised, strangers would become one.
+    if raw.private_id:
+        return TextColumn(**common)
     if raw.categories is not None:
         return CategoricalColumn(**common, **_categories(raw))
-    # An identifier is only ever compared with itself, so it needs no bounds and is kept as text.
-    if raw.type == "string" or (raw.private_id and raw.lower is None and raw.upper is None):
+    if raw.type == "string":
         return TextColumn(**common)
     if raw.type == "boolean":
         return BooleanColumn(**common)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +31,7 @@ class Rows:
         return cls(pl.read_ipc(path, memory_map=True, rechunk=False), metadata)
 
     def execute(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """Runs one SELECT over the table `df` in DuckDB; returns column names and rows."""
+        """Runs one SELECT over the table `df`, whose columns are `metadata.sql_names`; returns names and rows."""
         cursor = self._duckdb.execute(sql)
         return [column[0] for column in cursor.description or ()], cursor.fetchall()
 
@@ -49,12 +48,9 @@ class Rows:
 
     def _projection(self) -> str:
         return ", ".join(
-            f'"{column.name}"::DOUBLE AS "{column.name}"' if _is_wide(column) else f'"{column.name}"'
+            f'"{column.name}"{"::DOUBLE" if _is_wide(column) else ""} AS {self.metadata.sql_names[column.name]}'
             for column in self.metadata.columns
         )
-
-    def columns(self, names: Sequence[str]) -> pl.DataFrame:
-        return self.frame.select(names)
 
 
 def _is_wide(column: object) -> bool:

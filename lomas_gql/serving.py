@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import uvicorn
 
@@ -19,6 +20,7 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
         AdministrationError: the database does not answer, or is not migrated.
     """
     check_migrated(settings)
+    check_free(host, port)
     uvicorn.run(
         "lomas_gql.app:create_app",
         factory=True,
@@ -30,6 +32,17 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
         access_log=False,
         server_header=False,
     )
+
+
+def check_free(host: str, port: int) -> None:
+    """Raises AdministrationError where nobody can listen on that address."""
+    try:
+        [(family, *_), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        with socket.socket(family) as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            attempt.bind((host, port))
+    except OSError as error:
+        raise AdministrationError(f"cannot listen on {host} port {port}: {error.strerror}") from None
 
 
 def check_migrated(settings: Settings) -> None:

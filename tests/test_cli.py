@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ def test_an_owner_sets_up_users_budgets_and_tokens(lomas: Run) -> None:
         (["dataset", "show", "none"], "no dataset none"),
         (["token", "create", "nobody"], "no user nobody"),
         (["token", "revoke", "99"], "no token 99"),
+        (["user", "add", ""], "1 to 200 characters"),
         (["grant", "a", "b", "--epsilon", "NaN", "--delta", "0"], "NaN is not a finite number"),
         (["grant", "a", "b", "--epsilon", "ten", "--delta", "0"], "ten is not a number"),
         (["grant", "a", "b", "--epsilon", "1", "--delta", "Infinity"], "Infinity is not a finite number"),
@@ -111,6 +113,23 @@ def test_a_bad_setting_is_named(lomas: Run) -> None:
     assert failed.code == 1
     assert "LOMAS_PRIVATE_WORKERS" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize("url", ["mysql://x/y", "nonsense", "postgresql://127.0.0.1:1/x"])
+def test_a_database_that_cannot_be_used_is_one_clear_line(lomas: Run, url: str) -> None:
+    failed = lomas("serve", LOMAS_DATABASE_URL=url)
+    assert failed.code == 1
+    assert "Traceback" not in failed.stderr
+
+
+def test_a_taken_port_is_one_clear_line(lomas: Run) -> None:
+    succeed(lomas("db", "upgrade"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        failed = lomas("serve", "--port", str(taken.getsockname()[1]))
+    assert failed.code == 1
+    assert "cannot listen on 127.0.0.1" in failed.stderr
 
 
 def test_a_database_that_is_away_is_one_clear_line(lomas: Run) -> None:

@@ -12,7 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -62,9 +62,12 @@ class Database:
 
 
 def _engine(url: str) -> AsyncEngine:
-    parsed = make_url(url)
-    if not parsed.drivername.startswith("sqlite"):
-        return create_async_engine(parsed, pool_pre_ping=True)
+    try:
+        parsed = make_url(url)
+        if not parsed.drivername.startswith("sqlite"):
+            return create_async_engine(parsed, pool_pre_ping=True)
+    except (ArgumentError, ImportError) as error:
+        raise AdministrationError(f"LOMAS_DATABASE_URL names no database that can be used here: {error}") from None
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     engine = create_async_engine(parsed, connect_args={"timeout": 30})

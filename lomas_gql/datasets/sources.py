@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import polars as pl
 
-from lomas_gql.datasets.typing import fit
+from lomas_gql.datasets.typing import fit, unfit_columns
 from lomas_gql.errors import SourceUnavailable
 from lomas_gql.metadata import Metadata
 
 # Changes when the same file would be prepared differently.
-_FORMAT = 1
+_FORMAT = 2
+_DRAFT_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -33,22 +36,23 @@ class Source:
         try:
             stat = os.stat(self.path)
         except OSError:
-            raise SourceUnavailable("The dataset's file cannot be read; its owner has to be told.") from None
+            raise SourceUnavailable(f"{self.path} is not there, or may not be read") from None
         facts = (_FORMAT, self.path, stat.st_size, stat.st_mtime_ns, repr(asdict(metadata)))
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
-    def column_names(self) -> list[str]:
-        """The file's header.
+    def schema(self) -> pl.Schema:
+        """The file's columns and their types.
 
         Raises:
             SourceUnavailable: the file is not there, or is neither CSV nor Parquet.
         """
         try:
-            return self._scan().collect_schema().names()
+            return self.scan().collect_schema()
         except (OSError, pl.exceptions.PolarsError):
             raise SourceUnavailable(f"{self.path} cannot be read as CSV or Parquet") from None
 
-    def _scan(self) -> pl.LazyFrame:
+    def scan(self) -> pl.LazyFrame:
+        """The file's rows, unread."""
         if self.path.lower().endswith((".parquet", ".pq")):
             return pl.scan_parquet(self.path)
         # Every cell as text: what a cell holds can neither change a type nor stop the reading.
@@ -63,43 +67,57 @@ class Source:
         )
 
 
-def prepared_path(source: Source, metadata: Metadata, cache: Path) -> Path:
+def prepared_path(source: Source, metadata: Metadata, folder: Path) -> Path:
     """Where the prepared Arrow file of this version of `source` is, or will be.
 
     Raises:
         SourceUnavailable: the file is not there.
     """
-    return cache / f"{source.version(metadata)}.arrow"
+    return folder / f"{source.version(metadata)}.arrow"
 
 
-def prepare(source: Source, metadata: Metadata, cache: Path) -> Path:
-    """The prepared Arrow file of `source`, made on the first call for each version of it.
+def prepare(source: Source, metadata: Metadata, folder: Path) -> Path:
+    """The prepared Arrow file of a dataset, made on the first call for each version of it.
+
+    `folder` is the dataset's own; the versions before are deleted.
 
     Raises:
-        SourceUnavailable: the file, or one of the metadata's columns in it, is not there.
+        SourceUnavailable: the file, or one of the metadata's columns in it, cannot be read.
     """
-    prepared = prepared_path(source, metadata, cache)
+    prepared = prepared_path(source, metadata, folder)
     if prepared.exists():
         return prepared
-    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-    missing = {column.name for column in metadata.columns} - set(source.column_names())
-    if missing:
-        raise SourceUnavailable("The dataset's file lacks a column of its metadata; its owner has to be told.")
-    frame = fit(source._scan(), metadata, _secret(cache)).collect()
-    draft = cache / f"{prepared.name}.{os.getpid()}.{secrets.token_hex(4)}"
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    unfit = unfit_columns(source.schema(), metadata)
+    if unfit:
+        raise SourceUnavailable("; ".join(unfit))
+    frame = fit(source.scan(), metadata, _secret(folder.parent)).collect()
+    draft = _private_file(folder, prepared.name)
+    with draft.open("wb") as file:
         frame.rechunk().write_ipc(file, compression="uncompressed", compat_level=pl.CompatLevel.newest())
     # A rename is atomic: another worker sees the whole file or none.
     draft.rename(prepared)
+    for old in folder.iterdir():
+        # Drafts are left alone while another process may be writing them.
+        if old != prepared and (old.suffix == ".arrow" or old.stat().st_mtime < time.time() - _DRAFT_SECONDS):
+            old.unlink(missing_ok=True)
     return prepared
 
 
-def _secret(cache: Path) -> int:
+def _private_file(folder: Path, name: str) -> Path:
+    path = folder / f"{name}.{os.getpid()}.{secrets.token_hex(4)}"
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    return path
+
+
+def _secret(folder: Path) -> int:
     """The key that decides which of an individual's rows are kept; it never leaves this folder."""
-    path = cache / "contribution.key"
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(8))
-    except FileExistsError:
-        pass
+    path = folder / "contribution.key"
+    if not path.exists():
+        draft = _private_file(folder, path.name)
+        draft.write_text(secrets.token_hex(8))
+        # A link appears whole or not at all, and the first one stays.
+        with suppress(FileExistsError):
+            os.link(draft, path)
+        draft.unlink()
     return int(path.read_text(), 16)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import polars as pl
 
@@ -18,6 +18,31 @@ from lomas_gql.metadata import (
 
 _TRUE = ("true", "t", "yes", "y", "1", "1.0")
 _FALSE = ("false", "f", "no", "n", "0", "0.0")
+
+
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 (columns hold no zone)
+# A unit of each type is so many microseconds: a numerator and a denominator.
+_MICROSECONDS = {"ns": (1, 1000), "us": (1, 1), "ms": (1000, 1), "days": (86_400_000_000, 1)}
+
+
+def unfit_columns(schema: pl.Schema, metadata: Metadata) -> list[str]:
+    """Which columns of the metadata a file lacks, or holds in a type from which they cannot be read, and why."""
+    unfit = []
+    for column in metadata.columns:
+        dtype = schema.get(column.name)
+        if dtype is None:
+            unfit.append(f"has no column {column.name}")
+        elif not _is_readable(dtype, column):
+            unfit.append(f"holds {column.name} as {dtype}, from which it cannot be read")
+    return unfit
+
+
+def _is_readable(dtype: pl.DataType, column: Column) -> bool:
+    if isinstance(column, DatetimeColumn):
+        return dtype in (pl.String, pl.Date) or isinstance(dtype, pl.Datetime)
+    return (
+        dtype in (pl.String, pl.Boolean, pl.Null) or dtype.is_numeric() or isinstance(dtype, pl.Categorical | pl.Enum)
+    )
 
 
 def fit(frame: pl.LazyFrame, metadata: Metadata, key: int) -> pl.LazyFrame:
@@ -75,7 +100,7 @@ def _typed(cell: pl.Expr, column: Column, dtype: pl.DataType) -> pl.Expr:
         case BooleanColumn():
             return _boolean(cell, dtype)
         case DatetimeColumn():
-            return _time(cell, dtype).clip(column.lower, column.upper)
+            return _time(cell, column, dtype)
         case _:
             return cell.cast(pl.String, strict=False)
 
@@ -100,16 +125,19 @@ def _boolean(cell: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     return yes.when(text.is_in(_FALSE)).then(no)
 
 
-def _time(cell: pl.Expr, dtype: pl.DataType) -> pl.Expr:
-    if isinstance(dtype, pl.Datetime):
-        return cell.dt.replace_time_zone(None).cast(pl.Datetime("us"))
+def _time(cell: pl.Expr, column: DatetimeColumn, dtype: pl.DataType) -> pl.Expr:
     if dtype == pl.String:
         text = cell.str.strip_chars().str.replace("Z$", "")
         formats = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M")
         times = [text.str.strptime(pl.Datetime("us"), format=f, strict=False) for f in formats]
         days = [text.str.strptime(pl.Date, format=f, strict=False) for f in ("%Y-%m-%d", "%d.%m.%Y")]
-        return pl.coalesce(*times, *(day.cast(pl.Datetime("us")) for day in days))
-    return cell.cast(pl.Datetime("us"), strict=False)
+        cell = pl.coalesce(*times, *(day.cast(pl.Datetime("us")) for day in days))
+        return cell.clip(column.lower, column.upper)
+    # As plain numbers, clamped before they are scaled: casts between times panic on what they cannot hold.
+    per_unit, units = _MICROSECONDS[str(getattr(dtype, "time_unit", "days"))]
+    lower, upper = ((bound - _EPOCH) // timedelta(microseconds=1) for bound in (column.lower, column.upper))
+    number = cell.to_physical().cast(pl.Int64).clip(lower * units // per_unit - 1, upper * units // per_unit + 1)
+    return (number * per_unit // units).clip(lower, upper).cast(pl.Datetime("us"))
 
 
 def _is_integer_category(column: Column) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, time
@@ -167,3 +168,10 @@ def table_of(columns: Sequence[tuple[str, str]], rows: Iterable[Iterable[Any]]) 
         tuple(TableColumn(name, dtype) for name, dtype in columns),
         tuple(tuple(json_value(cell) for cell in row) for row in rows),
     )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a library's message, without paths and module names: they are the server's own business."""
+    # str() of an OpenDPException ends in a backtrace; its message does not.
+    lines = str(getattr(error, "message", None) or error).strip().splitlines() or [type(error).__name__]
+    return re.sub(r"\S*/\S*/\S*|\b[a-z_]\w*(\.\w+){2,}\b", "…", lines[0])[:300]

@@ -83,7 +83,7 @@ class SmartnoiseSynthModel:
     ) -> Table:
         runtime = info.context.runtime
         info.context.check(rows, runtime.settings.max_sample_rows, "rows")
-        return Table.of(await releases.sampled(runtime, self.fitted, rows, condition))
+        return Table.of(await releases.sampled(runtime, info.context.viewer, self.fitted, rows, condition))
 
 
 @strawberry.type(description="A fitted step of a pipeline.")

@@ -6,13 +6,13 @@ from typing import Any
 
 import strawberry
 from graphql import GraphQLError
-from strawberry.extensions import AddValidationRules, MaxTokensLimiter, ParserCache, ValidationCache
+from strawberry.extensions import MaxTokensLimiter, ParserCache, ValidationCache
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
 from lomas_gql.schema.columns import BooleanColumn, CategoricalColumn, DatetimeColumn, NumericColumn, TextColumn
 from lomas_gql.schema.errors import presented
-from lomas_gql.schema.limits import MAX_TOKENS, LimitsRule
+from lomas_gql.schema.limits import MAX_TOKENS, LimitsExtension
 from lomas_gql.schema.mutations import Mutation
 from lomas_gql.schema.queries import Query
 from lomas_gql.schema.scalars import JSON, JSON_SCALAR
@@ -29,7 +29,7 @@ class Schema(strawberry.Schema):
 def _extensions() -> list[Any]:
     return [
         lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
-        lambda: AddValidationRules([LimitsRule]),
+        LimitsExtension,
         lambda: ParserCache(maxsize=256),
         lambda: ValidationCache(maxsize=256),
     ]

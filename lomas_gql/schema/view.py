@@ -20,6 +20,7 @@ from strawberry.types.unset import UNSET, UnsetType
 
 from lomas_gql.schema.context import Context
 from lomas_gql.schema.errors import presented
+from lomas_gql.schema.limits import MAX_TOKENS
 from lomas_gql.schema.schema import schema
 from lomas_gql.services.runtime import Runtime
 from lomas_gql.services.tokens import viewer_of
@@ -63,6 +64,8 @@ class View(GraphQL[Context, None]):
     def decode_json(self, data: str | bytes) -> object:
         try:
             decoded: object = json.loads(data, parse_constant=_not_json, parse_float=_finite)
+            # Half of a surrogate pair is no text: no database or library can hold it.
+            json.dumps(decoded, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
             raise HTTPException(400, "The body is not JSON.") from None
         if not isinstance(decoded, dict):
@@ -109,7 +112,7 @@ def _check_one_operation(query: str) -> None:
     if query.count("{") < 2:
         return
     try:
-        document = parse(query, max_tokens=10_000)
+        document = parse(query, max_tokens=MAX_TOKENS)
     except (GraphQLError, RecursionError):
         return
     if sum(isinstance(node, OperationDefinitionNode) for node in document.definitions) > 1:

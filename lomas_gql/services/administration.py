@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sqlalchemy import update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from lomas_gql.database.engine import Database
-from lomas_gql.database.models import Dataset, Grant, User, now
+from lomas_gql.database.models import Dataset, Grant, Token, User, now
 from lomas_gql.errors import AdministrationError
 from lomas_gql.privacy import PrivacyLoss
 
@@ -35,6 +36,8 @@ async def user_and_grants(database: Database, name: str) -> tuple[User, list[tup
 
 async def add_user(database: Database, name: str, email: str | None, *, may_query: bool) -> None:
     """Adds a user. One that was removed comes back with the budgets and the history of before."""
+    if not 1 <= len(name) <= 200:
+        raise AdministrationError("a user's name has 1 to 200 characters")
     async with database.writing() as session:
         user = (await session.exec(select(User).where(User.name == name))).first()
         if user is not None and user.removed_at is None:
@@ -45,9 +48,12 @@ async def add_user(database: Database, name: str, email: str | None, *, may_quer
 
 
 async def remove_user(database: Database, name: str) -> None:
-    """Ends a user's access. History and spending stay on record."""
+    """Ends a user's access, with all tokens. History and spending stay on record."""
     async with database.writing() as session:
-        (await _user(session, name)).removed_at = now()
+        user = await _user(session, name)
+        user.removed_at = now()
+        held = update(Token).where(col(Token.user_id) == user.id, col(Token.revoked_at).is_(None))
+        await session.exec(held.values(revoked_at=now()))
 
 
 async def datasets(database: Database) -> Sequence[Dataset]:
@@ -70,10 +76,15 @@ async def dataset_and_grants(database: Database, name: str) -> tuple[Dataset, li
         return dataset, list(found.all())
 
 
-async def remove_dataset(database: Database, name: str) -> None:
-    """Ends all queries on a dataset. Its history and spending stay on record; its file is not touched."""
+async def remove_dataset(database: Database, name: str) -> int:
+    """Ends all queries on a dataset. Its history and spending stay on record; its file is not touched.
+
+    Returns its id, under which its prepared rows are kept.
+    """
     async with database.writing() as session:
-        (await _dataset(session, name)).removed_at = now()
+        dataset = await _dataset(session, name)
+        dataset.removed_at = now()
+    return dataset.id
 
 
 async def grant(database: Database, user_name: str, dataset_name: str, epsilon: str, delta: str) -> Grant:

@@ -14,6 +14,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from lomas_gql.database.engine import Database
 from lomas_gql.database.models import Dataset, Grant, User
 from lomas_gql.datasets.sources import Source
+from lomas_gql.datasets.typing import unfit_columns
 from lomas_gql.errors import AdministrationError, SourceUnavailable
 from lomas_gql.metadata import Metadata, MetadataError, Mistake, mistakes_in
 from lomas_gql.privacy import PrivacyLoss
@@ -148,14 +149,12 @@ def _checked_dataset(file: Path, index: int, entry: _Dataset, mistakes: _Mistake
         return source, {}
     try:
         metadata = Metadata.parse(facts)
-        lacking = {c.name for c in metadata.columns} - set(source.column_names())
-        if lacking:
-            reason = f"{source.path} has no column {', '.join(sorted(lacking))}"
-            mistakes.add(file, [Mistake((*here, "dataset_access"), reason)])
+        for unfit in unfit_columns(source.schema(), metadata):
+            mistakes.add(file, [Mistake((*here, "dataset_access"), f"{source.path} {unfit}")])
     except MetadataError as error:
         mistakes.add(metadata_file, error.mistakes)
     except SourceUnavailable as error:
-        mistakes.add(file, [Mistake((*here, "dataset_access", "path"), error.message)])
+        mistakes.add(file, [Mistake((*here, "dataset_access", "path"), error.reason)])
     return source, facts
 
 

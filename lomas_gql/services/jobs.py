@@ -6,7 +6,6 @@ server's process.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from lomas_gql import progress
 from lomas_gql.datasets.dummy import dummy_rows
 from lomas_gql.datasets.sources import Source, prepare
 from lomas_gql.errors import ConditionTooRare, InvalidQuery, Overspent, SourceUnavailable
-from lomas_gql.libraries.base import Answer, DPQuery, Library, Table, table_of
+from lomas_gql.libraries.base import Answer, DPQuery, Library, Table, first_line, table_of
 from lomas_gql.libraries.smartnoise_synth.query import sample
 from lomas_gql.metadata import Metadata
 from lomas_gql.privacy import PrivacyLoss
@@ -46,7 +45,7 @@ def estimate(query: DPQuery, metadata: Metadata) -> PrivacyLoss | InvalidQuery:
     """The query's cost. There are no rows here."""
     try:
         return query.cost(metadata)
-    except Exception as error:  # noqa: BLE001 (whatever a library raises on a query is the query's fault)
+    except BaseException as error:  # noqa: BLE001 (a panic of Rust is no Exception; whatever it is, it is the query's)
         return _refusal(error)
 
 
@@ -57,7 +56,7 @@ def preflight(query: DPQuery, metadata: Metadata, rows: int) -> PrivacyLoss | In
         if query.library is not Library.SMARTNOISE_SYNTH:
             query.run(dummy_rows(metadata, rows, seed=0), metadata)
         return cost
-    except Exception as error:  # noqa: BLE001 (as above: these rows are made up)
+    except BaseException as error:  # noqa: BLE001 (as above: these rows are made up)
         return _refusal(error)
 
 
@@ -65,13 +64,17 @@ def attempt(query: DPQuery, metadata: Metadata, rows: int, seed: int) -> Tried |
     """The query's cost and its answer on dummy rows."""
     try:
         return Tried(query.cost(metadata), query.run(dummy_rows(metadata, rows, seed), metadata))
-    except Exception as error:  # noqa: BLE001 (as above: these rows are made up)
+    except BaseException as error:  # noqa: BLE001 (as above: these rows are made up)
         return _refusal(error)
 
 
-def release(query: DPQuery, metadata: Metadata, prepared: Path, progress_file: Path) -> Answer | Failed:
-    """The query's answer on the private rows."""
+def release(
+    query: DPQuery, metadata: Metadata, cost: PrivacyLoss, prepared: Path, progress_file: Path
+) -> Answer | Failed:
+    """The query's answer on the private rows, where it still costs what was charged."""
     try:
+        if not query.cost(metadata) <= cost:
+            return Failed("the cost was another when it was charged")
         progress.told_in(progress_file)
         progress.tell(None, "running")
         return query.run(Rows.mapped(prepared, metadata), metadata)
@@ -80,7 +83,7 @@ def release(query: DPQuery, metadata: Metadata, prepared: Path, progress_file: P
     except ConditionTooRare as error:
         # It speaks of synthetic rows: post-processing of what was noised and charged.
         return Failed("ConditionTooRare", told=error.message, model=error.model)
-    except Exception as error:  # noqa: BLE001 (its text may hold a cell, so not even that is kept)
+    except BaseException as error:  # noqa: BLE001 (its text may hold a cell, so not even that is kept)
         return Failed(type(error).__name__)
     finally:
         progress.told_in(None)
@@ -96,14 +99,14 @@ def sampled(
         return error
 
 
-def prepared_rows(source: Source, metadata: Metadata, cache: Path) -> Path | SourceUnavailable:
+def prepared_rows(source: Source, metadata: Metadata, folder: Path) -> Path | SourceUnavailable:
     """The prepared file of a dataset, made now if this version of it is new."""
     try:
-        return prepare(source, metadata, cache)
+        return prepare(source, metadata, folder)
     except SourceUnavailable as error:
         return error
-    except Exception as error:  # noqa: BLE001 (a damaged file; its text may hold a cell)
-        return SourceUnavailable(f"The dataset's file cannot be read ({type(error).__name__}).")
+    except BaseException as error:  # noqa: BLE001 (a damaged file; its text may hold a cell)
+        return SourceUnavailable(type(error).__name__)
 
 
 def warm() -> None:
@@ -111,13 +114,8 @@ def warm() -> None:
     import snsql.sql.private_reader  # noqa: F401
 
 
-def _refusal(error: Exception) -> InvalidQuery:
-    if isinstance(error, InvalidQuery):
-        return error
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    # Without paths and module names: they are the server's own business.
-    text = re.sub(r"\S*/\S*/\S*|\b\w+(\.\w+){2,}\b", "…", lines[0])[:300]
-    return InvalidQuery.at("query", message=text)
+def _refusal(error: BaseException) -> InvalidQuery:
+    return error if isinstance(error, InvalidQuery) else InvalidQuery.at("query", message=first_line(error))
 
 
 def dummy_table(metadata: Metadata, rows: int, seed: int) -> Table:

@@ -19,7 +19,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from lomas_gql.database.engine import Database
-from lomas_gql.database.models import FittedModel, Grant, Release, ReleaseStatus, now
+from lomas_gql.database.models import Dataset, FittedModel, Grant, Release, ReleaseStatus, User, now
 from lomas_gql.errors import CANCELLED, BudgetExceeded, DatasetUnavailable, IdempotencyConflict, QueryOngoing
 from lomas_gql.privacy import PrivacyLoss
 
@@ -71,6 +71,7 @@ async def reserve(database: Database, reservation: Reservation, lease: Lease, sl
         except IntegrityError:
             await _explain_conflict(session, reservation)
         await _charge(session, reservation)
+        await _check_still_served(session, reservation)
     return release
 
 
@@ -215,9 +216,21 @@ def _ongoing() -> QueryOngoing:
 
 async def _explain_conflict(session: AsyncSession, reservation: Reservation) -> None:
     """Two requests raced for the same slot or key: the other one won."""
-    if reservation.key is not None and await keyed(session, reservation.user_id, reservation.key):
-        raise IdempotencyConflict("The idempotency key was used by another request at the same moment.")
+    stored = await keyed(session, reservation.user_id, reservation.key) if reservation.key is not None else None
+    if stored is not None and stored.input_digest != reservation.digest:
+        raise IdempotencyConflict("The idempotency key was used before, with another input.")
+    if stored is not None:
+        raise QueryOngoing("The same query under this idempotency key has just begun; ask again for its answer.")
     raise _ongoing()
+
+
+async def _check_still_served(session: AsyncSession, reservation: Reservation) -> None:
+    """Owners may have removed the user or the dataset while the query was tried and its file was read."""
+    user = await session.get(User, reservation.user_id)
+    dataset = await session.get(Dataset, reservation.dataset_id)
+    served = user and user.may_query and user.removed_at is None and dataset and dataset.removed_at is None
+    if not served:
+        raise DatasetUnavailable
 
 
 async def _charge(session: AsyncSession, reservation: Reservation) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from lomas_gql.workers.pool import WorkerLost
 
 P = ParamSpec("P")
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ async def estimate(runtime: Runtime, viewer: Viewer, asked: Input) -> Estimate:
     """
     async with runtime.database.reading() as session:
         granted = await catalogue.granted(session, viewer, asked.dataset)
-    cost = await _check(runtime, jobs.estimate, None, asked.query, granted.metadata)
+    cost = await _check(runtime, viewer.id, jobs.estimate, None, asked.query, granted.metadata)
     return Estimate(cost, cost <= granted.grant.initial.less(granted.grant.spent))
 
 
@@ -117,7 +119,7 @@ async def run_dummy(runtime: Runtime, viewer: Viewer, asked: Input, rows: int, s
     async with runtime.database.reading() as session:
         granted = await catalogue.granted(session, viewer, asked.dataset)
     seconds = running.seconds_for(runtime.settings, asked.query.library)
-    tried = await _check(runtime, jobs.attempt, seconds, asked.query, granted.metadata, rows, seed)
+    tried = await _check(runtime, viewer.id, jobs.attempt, seconds, asked.query, granted.metadata, rows, seed)
     return DummyRun(tried.cost, tried.answer, granted.metadata)
 
 
@@ -185,7 +187,9 @@ async def _reserved(
     runtime: Runtime, viewer: Viewer, asked: Input, granted: Granted, key: str | None
 ) -> tuple[Release, Work]:
     """Priced, tried on dummy rows, and charged: from here on every outcome stays charged."""
-    cost = await _check(runtime, jobs.preflight, None, asked.query, granted.metadata, runtime.settings.preflight_rows)
+    cost = await _check(
+        runtime, viewer.id, jobs.preflight, None, asked.query, granted.metadata, runtime.settings.preflight_rows
+    )
     remaining = granted.grant.initial.less(granted.grant.spent)
     if not cost <= remaining:
         raise BudgetExceeded(cost, remaining)
@@ -214,15 +218,20 @@ def _replayed(granted: Granted, stored: Release) -> Executed:
 
 async def _check(
     runtime: Runtime,
+    user_id: int,
     job: Callable[P, T | InvalidQuery],
     seconds: float | None,
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
-    """A job in a public worker, where there are no private rows; its refusal is raised."""
+    """A job in a public worker, where there are no private rows; its refusal is raised.
+
+    One at a time for each user: who asks for a lot waits for himself.
+    """
     try:
         limit = seconds or runtime.settings.check_seconds
-        outcome = await runtime.public.call(job, limit, *args, **kwargs)
+        async with runtime.turns[user_id]:
+            outcome = await runtime.public.call(job, limit, *args, **kwargs)
     except WorkerLost as lost:
         raise InvalidQuery.at("query", message=f"The query could not be tried on dummy rows: {lost}.") from None
     if isinstance(outcome, InvalidQuery):
@@ -231,15 +240,16 @@ async def _check(
 
 
 async def _prepared(runtime: Runtime, granted: Granted) -> Path:
-    seconds, cache = runtime.settings.prepare_seconds, runtime.settings.cache_dir
-    ready = prepared_path(granted.source, granted.metadata, cache)
+    seconds, folder = runtime.settings.prepare_seconds, runtime.settings.cache_dir / str(granted.id)
+    ready = prepared_path(granted.source, granted.metadata, folder)
     if ready.exists():
         return ready
     try:
-        outcome = await runtime.private.call(jobs.prepared_rows, seconds, granted.source, granted.metadata, cache)
+        outcome = await runtime.private.call(jobs.prepared_rows, seconds, granted.source, granted.metadata, folder)
     except WorkerLost as lost:
-        raise SourceUnavailable(f"The dataset's file could not be read: {lost}.") from None
+        outcome = SourceUnavailable(str(lost))
     if isinstance(outcome, SourceUnavailable):
+        log.error("dataset %s cannot be read: %s", granted.dataset.name, outcome.reason)
         raise outcome
     return outcome
 
@@ -249,7 +259,7 @@ async def dummy_table(runtime: Runtime, metadata: Metadata, rows: int, seed: int
     return await runtime.public.call(jobs.dummy_table, runtime.settings.check_seconds, metadata, rows, seed)
 
 
-async def sampled(runtime: Runtime, fitted: Fitted, rows: int, condition: str | None) -> Table:
+async def sampled(runtime: Runtime, viewer: Viewer, fitted: Fitted, rows: int, condition: str | None) -> Table:
     """New rows from a fitted synthesizer. Free: it is post-processing of what was released.
 
     Raises:
@@ -261,7 +271,7 @@ async def sampled(runtime: Runtime, fitted: Fitted, rows: int, condition: str | 
         async with runtime.database.reading() as session:
             model = await ledger.model_of(session, fitted.release_id)
     outcome: Table | ConditionTooRare
-    outcome = await _check(runtime, jobs.sampled, None, model, fitted.metadata, rows, condition)
+    outcome = await _check(runtime, viewer.id, jobs.sampled, None, model, fitted.metadata, rows, condition)
     if isinstance(outcome, ConditionTooRare):
         raise outcome
     return outcome

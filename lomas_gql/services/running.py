@@ -113,7 +113,9 @@ async def _called(runtime: Runtime, release: Release, work: Work) -> Answer | Fa
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     seconds = seconds_for(runtime.settings, work.query.library)
     try:
-        return await runtime.private.call(jobs.release, seconds, work.query, work.metadata, work.prepared, file)
+        return await runtime.private.call(
+            jobs.release, seconds, work.query, work.metadata, release.cost, work.prepared, file
+        )
     except WorkerLost as lost:
         return Failed(str(lost))
     finally:
@@ -137,7 +139,13 @@ async def _settled(runtime: Runtime, release: Release) -> Answer:
         if not call.cancelled():
             raise
         raise LibraryFailed(release.library, release.cost, CANCELLED) from None
+    except LibraryFailed:
+        raise
+    except Exception as error:  # noqa: BLE001 (whatever it is, the release was charged and has no answer)
+        log.error("release %s could not be settled: %s", release.id, type(error).__name__)
+        raise LibraryFailed(release.library, release.cost) from None
     finally:
+        # Not renewed from here on: a release that could not be settled is interrupted when its lease runs out.
         del runtime.running[release.id]
 
 

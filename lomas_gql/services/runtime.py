@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from lomas_gql.database.engine import Database
@@ -26,5 +27,9 @@ class Runtime:
     lease: Lease
     public: Workers
     private: Workers
+    # Each user's turn at the public workers.
+    turns: defaultdict[int, asyncio.Semaphore] = field(
+        default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(1))
+    )
     # The calls that run here now, by the id of their release.
     running: dict[int, asyncio.Task[Answer | Failed]] = field(default_factory=dict)

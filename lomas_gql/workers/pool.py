@@ -45,15 +45,27 @@ class Workers:
         """`function(*args)` in a worker. A call that is cancelled ends its worker.
 
         Raises:
-            WorkerLost: the worker died, or took longer than `seconds` once it had begun.
+            WorkerLost: the worker died, took longer than `seconds` once it had begun, or raised: jobs answer
+                with values, since an exception could hold a private one.
         """
         future = self._pool.schedule(function, args=args, kwargs=kwargs, timeout=seconds)
         try:
-            return await asyncio.wrap_future(future)
+            answer: T = await asyncio.wrap_future(future)
+            return answer
         except FutureTimeoutError:
             raise WorkerLost(f"over its limit of {seconds:g} s") from None
         except ProcessExpired:
             raise WorkerLost("its process died") from None
+        except asyncio.CancelledError:
+            this = asyncio.current_task()
+            if this is None or this.cancelling():
+                raise
+            # The pool gave up the call: its process ended itself.
+            raise WorkerLost("its process ended") from None
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 (it may carry the worker's traceback: only its kind goes on)
+            raise WorkerLost(type(error).__name__) from None
 
     def stop(self) -> None:
         """Ends the processes, busy ones too."""

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lomas_gql.datasets.sources import Source, prepare
-from lomas_gql.datasets.typing import fit
+from lomas_gql.datasets.typing import fit, unfit_columns
 from lomas_gql.errors import SourceUnavailable
 from lomas_gql.metadata import Metadata
 from lomas_gql.rows import Rows
@@ -94,7 +94,7 @@ def test_a_ragged_or_damaged_line_costs_no_other_line(tmp_path: Path) -> None:
 
 
 def test_a_file_is_read_once_per_version(tmp_path: Path) -> None:
-    file, cache = tmp_path / "x.parquet", tmp_path / "cache"
+    file, cache = tmp_path / "x.parquet", tmp_path / "cache" / "1"
     pl.DataFrame({"x": [1.0, 99.0, None]}).write_parquet(file)
     metadata = Metadata.parse({"max_ids": 1, "rows": 3, "row_privacy": True, "columns": {"x": NUMBER}})
     first = prepare(Source(str(file)), metadata, cache)
@@ -105,12 +105,55 @@ def test_a_file_is_read_once_per_version(tmp_path: Path) -> None:
     assert first.stat().st_mode & 0o077 == 0
     pl.DataFrame({"x": [2.0]}).write_parquet(file)
     assert prepare(Source(str(file)), metadata, cache) != first
+    # Old versions hold private rows that nobody asks for any more.
+    assert not first.exists()
 
 
 def test_a_missing_file_or_column_is_told_without_a_value(tmp_path: Path) -> None:
     metadata = Metadata.parse({"max_ids": 1, "rows": 3, "row_privacy": True, "columns": {"x": NUMBER}})
-    with pytest.raises(SourceUnavailable, match="cannot be read"):
-        prepare(Source(str(tmp_path / "none.csv")), metadata, tmp_path / "cache")
     (tmp_path / "y.csv").write_text("y\n1\n")
-    with pytest.raises(SourceUnavailable, match="lacks a column"):
-        prepare(Source(str(tmp_path / "y.csv")), metadata, tmp_path / "cache")
+    (tmp_path / "damaged.parquet").write_bytes(b"PAR1 a private value")
+    reasons = {"none.csv": "is not there", "y.csv": "has no column x", "damaged.parquet": "cannot be read"}
+    for name, reason in reasons.items():
+        with pytest.raises(SourceUnavailable) as caught:
+            prepare(Source(str(tmp_path / name)), metadata, tmp_path / "cache" / "1")
+        assert reason in caught.value.reason
+        assert str(tmp_path) not in caught.value.message
+        assert "private value" not in caught.value.reason
+
+
+def test_times_beyond_every_calendar_are_clamped(tmp_path: Path) -> None:
+    metadata = Metadata.parse(
+        {
+            "max_ids": 1,
+            "rows": 3,
+            "row_privacy": True,
+            "columns": {"x": {"type": "datetime", "lower": "2020-01-01", "upper": "2021-01-01"}},
+        }
+    )
+    usual = datetime(2020, 6, 1)
+    for unit, scale in (("ms", 10**3), ("us", 10**6), ("ns", 10**9)):
+        numbers = [2**63 - 1, -(2**63), int((usual - datetime(1970, 1, 1)).total_seconds()) * scale]
+        for zone in (None, "Europe/Zurich"):
+            frame = pl.LazyFrame({"x": pl.Series(numbers).cast(pl.Datetime(unit, zone))})  # type: ignore[arg-type]
+            cells = fit(frame, metadata, key=1).collect()["x"].to_list()
+            assert cells == [datetime(2021, 1, 1), datetime(2020, 1, 1), usual]
+    days = pl.LazyFrame({"x": pl.Series([2**31 - 1, -(2**31), 18414], dtype=pl.Int32).cast(pl.Date)})
+    assert fit(days, metadata, key=1).collect()["x"].to_list() == [datetime(2021, 1, 1), datetime(2020, 1, 1), usual]
+
+
+def test_a_column_of_an_unreadable_type_is_refused_by_its_type(tmp_path: Path) -> None:
+    metadata = Metadata.parse({"max_ids": 1, "rows": 3, "row_privacy": True, "columns": {"x": {"type": "string"}}})
+    for dtype in (pl.Binary, pl.List(pl.Int64), pl.Datetime("ms"), pl.Struct({"a": pl.Int64})):
+        [told] = unfit_columns(pl.Schema({"x": dtype}), metadata)
+        assert "cannot be read" in told
+
+
+@pytest.mark.parametrize(
+    "column", [{"type": "int", "lower": 0, "upper": 9}, {"type": "string", "categories": ["a", "b"]}]
+)
+def test_strangers_identifiers_are_never_made_one(column: dict[str, Any]) -> None:
+    columns = {"id": column | {"private_id": True}, "x": {"type": "float", "lower": 0, "upper": 100}}
+    metadata = Metadata.parse({"max_ids": 1, "rows": 9, "columns": columns})
+    frame = pl.LazyFrame({"id": ["500", "501", "zed", "a"], "x": [1.0, 2.0, 3.0, 4.0]})
+    assert fit(frame, metadata, key=7).collect().height == 4

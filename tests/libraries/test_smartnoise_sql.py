@@ -12,10 +12,17 @@ from hypothesis import strategies as st
 
 from lomas_gql.datasets.dummy import dummy_rows
 from lomas_gql.datasets.typing import fit
-from lomas_gql.errors import InvalidQuery
+from lomas_gql.errors import InvalidQuery, Overspent
 from lomas_gql.libraries.base import Table
-from lomas_gql.libraries.smartnoise_sql.query import MechanismChoice, SmartnoiseSqlQuery, SqlMechanism, SqlStatistic
+from lomas_gql.libraries.smartnoise_sql.query import (
+    MechanismChoice,
+    SmartnoiseSqlQuery,
+    SqlMechanism,
+    SqlStatistic,
+    _Prepared,
+)
 from lomas_gql.metadata import Metadata
+from lomas_gql.privacy import PrivacyLoss
 from lomas_gql.rows import Rows
 
 
@@ -209,6 +216,47 @@ def test_mechanisms_can_be_chosen_once_each(penguin: Metadata) -> None:
     choice = MechanismChoice(statistic=SqlStatistic.COUNT, mechanism=SqlMechanism.GAUSSIAN)
     with pytest.raises(InvalidQuery, match="twice"):
         query("SELECT COUNT(*) AS n FROM df", delta=1e-5, mechanisms=[choice, choice]).cost(penguin)
+
+
+NAMES = ["year", "order", "my col", "a-b", "Sepal.Length", "c1", "answer0", "MiXed", "ä"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_column_name_can_be_asked_for_in_double_quotes(name: str) -> None:
+    columns = {"c0": {"type": "boolean"}, name: {"type": "int", "lower": 0, "upper": 9}}
+    metadata = Metadata.parse({"max_ids": 1, "rows": 9, "row_privacy": True, "columns": columns})
+    rows = Rows(pl.DataFrame({"c0": [True] * 400, name: [3] * 400}), metadata)
+    table = run(f'SELECT SUM("{name}") AS "{name}", AVG("{name}") FROM df WHERE "{name}" = 3', rows, epsilon=9.0)
+    assert [column.name for column in table.columns] == [name, f'AVG("{name}")']
+    assert abs(table.rows[0][0] - 1200) < 30
+    assert abs(table.rows[0][1] - 3) < 0.2
+    grouped = f'SELECT "{name}", COUNT(*) AS n FROM df GROUP BY "{name}" HAVING n > 100 ORDER BY "{name}", n'
+    table = run(grouped, rows, delta=1e-5)
+    assert [column.name for column in table.columns] == [name, "n"]
+    assert table.rows[0][0] == 3
+    raw = run(f'SELECT SUM("{name}") AS s FROM df GROUP BY c0', rows, postprocess=False)
+    assert [column.name for column in raw.columns] == ["c0", f"sum_{name}"]
+
+
+def test_a_name_that_is_a_word_of_sql_is_explained() -> None:
+    columns = {"year": {"type": "int", "lower": 0, "upper": 9}}
+    metadata = Metadata.parse({"max_ids": 1, "rows": 9, "row_privacy": True, "columns": columns})
+    with pytest.raises(InvalidQuery, match="double quotes: year"):
+        query("SELECT SUM(year) FROM df").cost(metadata)
+
+
+def test_a_library_that_has_spent_more_answers_nothing(penguin: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
+    from snsql.sql.odometer import OdometerHeterogeneous
+
+    rows = dummy_rows(penguin, 10, 1)
+    monkeypatch.setattr(
+        OdometerHeterogeneous, "spend", lambda self, privacy: self.steps.append((privacy.epsilon * 2, 0))
+    )
+    prepared = _Prepared(query("SELECT COUNT(*) AS n FROM df"), penguin)
+    object.__setattr__(prepared, "cost", PrivacyLoss.charged(1.0))
+    with pytest.raises(Overspent) as caught:
+        prepared.answer(rows)
+    assert caught.value.spent.epsilon == 2
 
 
 @settings(max_examples=80, deadline=None)

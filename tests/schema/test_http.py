@@ -33,6 +33,8 @@ def post(server: Server, body: bytes, content_type: str = "application/json") ->
         b'{"query": "{ serverState { live } }", "variables": []}',
         b'{"query": "query A { viewer { id } } mutation B { __typename }"}',
         b"{}",
+        b'{"query": "{ dataset(name: \\"\\ud800\\") { id } }"}',
+        b'{"query": "query($n: String!) { dataset(name: $n) { id } }", "variables": {"n": "\\ud800"}}',
     ],
 )
 def test_a_malformed_body_is_a_bad_request_in_json(server: Server, body: bytes) -> None:
@@ -70,6 +72,8 @@ def nest(levels: int) -> str:
         ),
         ("mutation {" + " ".join("__typename" for _ in range(6)) + "}", "MAX_MUTATIONS_EXCEEDED"),
         ("{" + "serverState { live } " * 200 + "}", "MAX_FIELDS_EXCEEDED"),
+        # Stock validation takes seconds for it, quadratic in the fields.
+        ("{" + "viewer { id } " * 1200 + "}", "MAX_FIELDS_EXCEEDED"),
     ],
 )
 def test_an_operation_over_a_limit_is_refused_with_its_code(server: Server, query: str, code: str) -> None:

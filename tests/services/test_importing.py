@@ -12,6 +12,7 @@ from lomas_gql.errors import AdministrationError
 from lomas_gql.privacy import PrivacyLoss
 from lomas_gql.services.administration import add_user, dataset_and_grants, datasets, grant, remove_user, users
 from lomas_gql.services.importing import import_catalogue
+from lomas_gql.services.tokens import create_token, viewer_of
 
 METADATA = """
 max_ids: 1
@@ -115,10 +116,13 @@ async def test_an_import_never_lowers_what_was_spent(database: Database, files: 
 
 async def test_a_user_who_comes_back_has_spent_what_was_spent(database: Database, files: list[Path]) -> None:
     await import_catalogue(database, files)
+    secret = await create_token(database, "Dr. Antartica", None)
     await remove_user(database, "Dr. Antartica")
     assert [user.name for user in await users(database)] == ["Jack"]
     await add_user(database, "Dr. Antartica", None, may_query=True)
     assert (await grant(database, "Dr. Antartica", "D", "20", "0")).spent.epsilon == 0.25
+    async with database.reading() as session:
+        assert await viewer_of(session, f"Bearer {secret}") is None
 
 
 @pytest.mark.parametrize(
@@ -142,6 +146,8 @@ async def test_a_user_who_comes_back_has_spent_what_was_spent(database: Database
         ("datasets.yaml", '"PATH_DB", path: "data', '"ORACLE", path: "data', ["datasets.yaml", "database_type"]),
         ("meta/d.yaml", "  size:", "  sizes:", ["datasets.yaml", "has no column sizes"]),
         ("meta/d.yaml", "categories: [1, 2, 3]", "categories: [1, 1]", ["d.yaml", "columns.size", "repeated"]),
+        ("meta/d.yaml", 'categories: ["a", "b"]', "categories: [yes, no]", ["d.yaml", "columns.name.categories"]),
+        ("meta/d.yaml", 'lower: "2000-01-01"', "lower: !!binary MzA=", ["d.yaml", "a number or a date"]),
         ("meta/d.yaml", "max_ids: 1", "max_ids: many", ["d.yaml", "max_ids", "integer"]),
     ],
 )

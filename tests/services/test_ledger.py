@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -102,6 +103,18 @@ async def test_without_a_grant_there_is_no_dataset(database: Database) -> None:
     assert await statuses(database) == []
 
 
+@pytest.mark.parametrize("table", [Dataset, User])
+async def test_what_an_owner_has_just_removed_is_not_charged(database: Database, table: type[Dataset | User]) -> None:
+    async with database.writing() as session:
+        removed = await session.get(table, 1)
+        assert removed is not None
+        removed.removed_at = now()
+    with pytest.raises(DatasetUnavailable):
+        await ledger.reserve(database, reservation(), LEASE, 1)
+    assert await spent(database) == PrivacyLoss()
+    assert await statuses(database) == []
+
+
 async def test_one_release_at_a_time_for_each_user(database: Database) -> None:
     release = await ledger.reserve(database, reservation(), LEASE, 1)
     with pytest.raises(QueryOngoing):
@@ -128,8 +141,10 @@ async def test_concurrent_reservations_never_overdraw(database: Database) -> Non
 
 async def test_a_key_belongs_to_one_release(database: Database) -> None:
     await ledger.reserve(database, reservation(key="a"), LEASE, 5)
-    with pytest.raises(IdempotencyConflict):
+    with pytest.raises(QueryOngoing):
         await ledger.reserve(database, reservation(key="a"), LEASE, 5)
+    with pytest.raises(IdempotencyConflict):
+        await ledger.reserve(database, replace(reservation(key="a"), digest="another"), LEASE, 5)
     await ledger.reserve(database, reservation(user=2, key="a"), LEASE, 5)
     assert await spent(database) == COST
 

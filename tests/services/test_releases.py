@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -61,6 +61,10 @@ class Fake:
                 time.sleep(60)
             case "wait":
                 time.sleep(1)
+            case "panic":
+                raise KeyboardInterrupt(SECRET)
+            case "exit":
+                raise SystemExit(SECRET)
             case "raise":
                 raise ValueError(f"{SECRET} in /a/path/of/ours.py")
             case "overspend":
@@ -106,7 +110,7 @@ async def test_an_execution_runs_on_the_private_rows_and_is_charged(runtime: Run
     assert await history(runtime) == ["RELEASED"]
 
 
-@pytest.mark.parametrize("behaviour", ["die", "spin", "raise"])
+@pytest.mark.parametrize("behaviour", ["die", "spin", "raise", "panic", "exit"])
 async def test_a_failing_run_is_charged_and_tells_nothing(
     runtime: Runtime, behaviour: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -129,7 +133,7 @@ async def test_a_run_that_spends_more_than_declared_is_charged_more_and_withheld
     assert caught.value.cost.epsilon_text == await spent(runtime) == "0.75"
 
 
-@pytest.mark.parametrize("behaviour", ["die", "raise"])
+@pytest.mark.parametrize("behaviour", ["die", "raise", "panic"])
 async def test_a_query_that_fails_on_dummy_rows_costs_nothing(runtime: Runtime, behaviour: str) -> None:
     for attempt in (
         releases.execute(runtime, VIEWER, asked(Fake(dummy=behaviour)), None),
@@ -193,6 +197,25 @@ async def test_too_small_a_budget_is_told_before_any_row_is_read(runtime: Runtim
 async def test_who_may_only_look_is_told_so(runtime: Runtime) -> None:
     with pytest.raises(Forbidden):
         await releases.execute(runtime, Viewer(1, "ample", may_query=False), asked(Fake()), None)
+
+
+async def test_a_release_that_cannot_be_settled_is_interrupted_when_its_lease_runs_out(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise ConnectionError(SECRET)
+
+    short = replace(runtime, lease=replace(runtime.lease, seconds=0.5))
+    with monkeypatch.context() as broken:
+        broken.setattr(ledger, "settle", away)
+        with pytest.raises(LibraryFailed):
+            await releases.execute(short, VIEWER, asked(Fake()), None)
+    assert await history(runtime) == ["RUNNING"]
+    await asyncio.sleep(0.6)
+    await ledger.renew(runtime.database, short.lease, list(short.running))
+    assert await ledger.interrupt_dead(runtime.database, short.lease) == 1
+    assert await history(runtime) == ["INTERRUPTED"]
+    assert await spent(runtime) == "0.5"
 
 
 async def test_a_missing_file_costs_nothing(runtime: Runtime) -> None:

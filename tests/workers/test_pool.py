@@ -55,9 +55,28 @@ async def test_a_worker_that_takes_too_long_is_ended(workers: Workers) -> None:
     assert not psutil.pid_exists(pid)
 
 
-async def test_an_error_keeps_its_type(workers: Workers) -> None:
-    with pytest.raises(ZeroDivisionError):
-        await workers.call(divmod, 20, 1, 0)
+def panic(kind: type[BaseException]) -> None:
+    raise kind("a private value")
+
+
+@pytest.mark.parametrize("kind", [ZeroDivisionError, SystemExit, KeyboardInterrupt])
+async def test_of_an_error_only_the_kind_comes_out(workers: Workers, kind: type[BaseException]) -> None:
+    with pytest.raises(WorkerLost) as caught:
+        await workers.call(panic, 20, kind)
+    assert "private" not in str(caught.value)
+    assert caught.value.__suppress_context__
+    assert await workers.call(sleep, 20, 0)
+
+
+def hoard() -> int:
+    held = b"x" * 3 * 2**30
+    time.sleep(20)
+    return len(held)
+
+
+async def test_a_worker_over_its_memory_limit_is_ended(workers: Workers) -> None:
+    with pytest.raises(WorkerLost, match="died"):
+        await workers.call(hoard, 60)
 
 
 async def test_what_a_library_prints_goes_nowhere(workers: Workers, capfd: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from lomas_gql.errors import InvalidQuery
+from lomas_gql.libraries.base import first_line
 
 DEPTH = 200
 TEXT_LENGTH = 1_000
@@ -18,7 +19,6 @@ LIST_LENGTH = 10_000
 INTEGER_LIMIT = 2**63
 
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w{0,60}", re.ASCII)
-_ADDRESS = re.compile(r"\s*(?:See )?https?://\S+|[\w./\\-]*\.(?:so|dylib|pyd|dll|rs|py)\b:?", re.ASCII)
 
 
 def refused(field: str, message: str) -> InvalidQuery:
@@ -58,7 +58,7 @@ def building(field: str) -> Iterator[None]:
     except InvalidQuery:
         raise
     except Exception as error:  # noqa: BLE001 (whatever a library raises here is about the client's text)
-        raise refused(field, f"OpenDP refuses it: {_first_line(error)}") from None
+        raise refused(field, f"OpenDP refuses it: {first_line(error)}") from None
     except BaseException as error:
         # A panic in Rust comes as a BaseException of pyo3's, which is not importable.
         if type(error).__name__ != "PanicException":
@@ -83,12 +83,6 @@ def is_text(value: object) -> bool:
     if not isinstance(value, str) or len(value) > TEXT_LENGTH or "\0" in value:
         return False
     return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
-
-
-def _first_line(error: Exception) -> str:
-    # str() of an OpenDPException ends in a backtrace with paths; its message does not.
-    message = str(getattr(error, "message", None) or error).strip() or type(error).__name__
-    return _ADDRESS.sub("", message.split("\n", 1)[0].split("\\n", 1)[0])[:300]
 
 
 def _children(value: Any) -> Any:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from snsql._ast import ast
 from snsql._ast.expressions import date, logical, numeric, string, types
 from snsql._ast.expressions import sql as nodes
-from snsql._ast.tokens import Column, Literal, Seq, Sql, Token
+from snsql._ast.tokens import Column, Identifier, Literal, Seq, Sql, Token
 from snsql.sql.parse import QueryParser
+from snsql.sql.parser.SqlSmallLexer import SqlSmallLexer
 
 from lomas_gql.errors import InvalidQuery
+from lomas_gql.libraries.base import first_line
 from lomas_gql.metadata import TABLE, Key, Metadata
 
 MAX_LENGTH = 10_000
 MAX_NESTING = 50
 MAX_GROUPS = 10_000
+
+_IDENTIFIER = re.compile(r'(?:df\.)?(\w+|"[^"`\[\]]+")')
 
 _REFUSED: dict[type, str] = {
     ast.AliasedSubquery: "sub-queries",
@@ -51,16 +56,25 @@ _ALLOWED: tuple[type, ...] = (
 
 @dataclass(frozen=True)
 class Gated:
-    """SQL that passed: its tree, the columns it groups by, and their public keys if all have some."""
+    """SQL that passed: its tree in internal names, the analyst's headings, and what it groups by.
+
+    `keys` are the public keys of the grouping columns, if all have some. `names` gives each internal name's own.
+    """
 
     query: ast.Query
+    headings: tuple[str, ...]
     grouping: tuple[str, ...]
     keys: tuple[tuple[Key, ...], ...] | None
+    names: Mapping[str, str]
 
     @property
     def censors(self) -> bool:
         """Whether rare groups are dropped by a noisy threshold, since which groups exist is private."""
         return bool(self.grouping) and self.keys is None
+
+    def told(self, text: str) -> str:
+        """A text of the library's, in the analyst's names."""
+        return re.sub(r"(?<![A-Za-z0-9])c\d+\b", lambda found: self.names.get(found[0], found[0]), text)
 
 
 def refuse(message: str) -> InvalidQuery:
@@ -74,7 +88,7 @@ def gate(sql: str, metadata: Metadata) -> Gated:
         InvalidQuery: with the first thing that may not.
     """
     _check_text(sql)
-    query = _parse(sql)
+    query = _parse(sql, metadata)
     for node in _descendants(query):
         _check_node(node)
     _check_source(query)
@@ -83,12 +97,39 @@ def gate(sql: str, metadata: Metadata) -> Gated:
     for part in (query.where, query.agg):
         _check_columns(part, metadata)
     grouping = _grouping(query, metadata)
-    return Gated(query, grouping, _keys(grouping, metadata))
+    keys = _keys(grouping, metadata)
+    headings = _renamed(query, metadata)
+    return Gated(query, headings, grouping, keys, {internal: name for name, internal in metadata.sql_names.items()})
 
 
 def bare(identifier: str) -> str:
     """An identifier without its quotes and without a table's name before it."""
-    return identifier.rpartition(".")[2].strip('"')
+    found = _IDENTIFIER.fullmatch(identifier)
+    return found[1].strip('"') if found else identifier
+
+
+def _renamed(query: ast.Query, metadata: Metadata) -> tuple[str, ...]:
+    """Gives columns and headings names that every engine reads alike; returns the analyst's headings.
+
+    The library loses the value of a quoted name, and reads words of SQL where a name stands unquoted.
+    """
+    expressions = query.select.namedExpressions
+    headings = tuple(bare(str(asked.name or asked.expression)) for asked in expressions)
+    aliases = {bare(str(asked.name)): f"answer{i}" for i, asked in enumerate(expressions) if asked.name is not None}
+    for part in (query.select, query.where, query.agg):
+        _rename(part, metadata.sql_names)
+    for part in (query.having, query.order):
+        _rename(part, dict(metadata.sql_names) | aliases)
+    for asked in expressions:
+        if asked.name is not None:
+            asked.name = Identifier(aliases[bare(str(asked.name))])
+    return headings
+
+
+def _rename(part: Any, names: Mapping[str, str]) -> None:
+    for node in _descendants(part):
+        if isinstance(node, Column):
+            node.name = names.get(bare(node.name), node.name)
 
 
 def _check_text(sql: str) -> None:
@@ -107,25 +148,21 @@ def _check_text(sql: str) -> None:
         raise refuse(f"SQL can have at most {MAX_NESTING} of NOT and CASE each")
 
 
-def _parse(sql: str) -> ast.Query:
+def _parse(sql: str, metadata: Metadata) -> ast.Query:
     try:
         queries = QueryParser().queries(sql)
     except RecursionError:
         raise refuse("SQL is nested too deeply") from None
     except Exception as error:  # noqa: BLE001 (the parser has no error type of its own, and sees no rows)
-        raise refuse(first_line(error)) from None
+        words = [name for name in metadata.by_name if name.upper() in SqlSmallLexer.symbolicNames]
+        hint = f"; names that are words of SQL stand in double quotes: {', '.join(words)}" if words else ""
+        raise refuse(first_line(error) + hint) from None
     if len(queries) != 1:
         raise refuse("give one SELECT")
     return queries[0]
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of a library's message about public things, without paths."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return re.sub(r"\S*/\S*/\S*", "…", lines[0])[:300]
-
-
-def _descendants(node: Sql) -> list[Any]:
+def _descendants(node: Any) -> list[Any]:
     found: dict[int, Any] = {}
     waiting: list[Any] = [node]
     while waiting:
@@ -147,7 +184,7 @@ def _check_node(node: Any) -> None:
         return
     if not isinstance(node, _ALLOWED):
         raise refuse(f"{type(node).__name__} is not supported")
-    if isinstance(node, Column) and not re.fullmatch(r'(\w+\.)?(\w+|"[^"`\[\]]+")', node.name):
+    if isinstance(node, Column) and not _IDENTIFIER.fullmatch(node.name):
         raise refuse(f"write column names plainly or in double quotes: {node.name}")
     if isinstance(node, Literal) and isinstance(node.value, float) and not math.isfinite(node.value):
         raise refuse("numbers must be finite")
@@ -173,7 +210,7 @@ def _check_source(query: ast.Query) -> None:
 
 def _check_columns(part: Any, metadata: Metadata) -> None:
     """What the engine evaluates on rows may name only the metadata's columns, and aggregate nothing."""
-    for node in _descendants(part) if part is not None else []:
+    for node in _descendants(part):
         if isinstance(node, Column) and bare(node.name) not in metadata.by_name:
             raise refuse(f"there is no column {bare(node.name)}")
         if isinstance(node, nodes.AggFunction | nodes.AllColumns):

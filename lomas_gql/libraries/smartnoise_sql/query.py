@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
-from lomas_gql.errors import InvalidQuery
+from lomas_gql.errors import InvalidQuery, Overspent
 from lomas_gql.libraries.base import (
     Answer,
     Library,
@@ -22,6 +22,7 @@ from lomas_gql.libraries.base import (
     checked_delta,
     checked_epsilon,
     described,
+    first_line,
     table_of,
 )
 from lomas_gql.metadata import Metadata
@@ -106,13 +107,13 @@ class _Prepared:
 
     def _checked(self) -> PrivacyLoss:
         """What the library charges for it, once each column that leaves is known to carry noise."""
-        from lomas_gql.libraries.smartnoise_sql.gate import first_line, refuse
+        from lomas_gql.libraries.smartnoise_sql.gate import refuse
 
         try:
             subquery, _ = self.reader._rewrite(self.sql)
             epsilon, delta = self.reader.get_privacy_cost(self.sql)
         except Exception as error:  # noqa: BLE001 (the library raises plain ValueErrors and more; no rows here)
-            raise refuse(first_line(error)) from None
+            raise refuse(self.gated.told(first_line(error))) from None
         mechanisms = [s.mechanism for s in subquery._select_symbols if not s.is_grouping_column]
         if not mechanisms:
             raise refuse("the query has no aggregate: use COUNT, SUM, AVG, VAR or STDDEV")
@@ -121,31 +122,38 @@ class _Prepared:
         basic = math.fsum(m.epsilon for m in mechanisms)
         advanced = epsilon < basic * (1 - 1e-9)
         gaussian = any(m.mechanism.name == "gaussian" for m in mechanisms)
+        if advanced and gaussian and self.censors:
+            # A Gaussian threshold adds delta/2, for which the odometer's slack pays under basic composition alone.
+            raise refuse("so many columns with a Gaussian threshold cannot be accounted for; ask for fewer")
         # Laplace noise alone is pure DP: what the library's odometer adds to delta then is residue.
         delta = float(delta) if advanced or gaussian or self.censors else 0.0
         return checked_cost(PrivacyLoss.charged(float(epsilon), delta, per=None if advanced else self.epsilon))
 
     def answer(self, rows: Rows) -> Table:
         import numpy as np
+        from snsql._ast.ast import TableColumn
 
         self.reader.reader.attach(rows, self.gated)
         # The root of a negative noisy variance is NaN, which the library makes 0: no warning is due.
         with np.errstate(all="ignore"):
             query = self.reader.parse_query_string(self.sql)
-            answer = self.reader._execute_ast(query, postprocess=self.postprocess)
-            if self.postprocess:
-                return table_of(self._columns(), answer[1:])
-            subquery, _ = self.reader._rewrite(self.sql)
-            columns = [(str(s.name), _dtype(s.expression.type())) for s in subquery._select_symbols]
-            return table_of(columns, answer)
+            answer = list(self.reader._execute_ast(query, postprocess=self.postprocess))
+        self._check_spent()
+        subquery, query = self.reader._rewrite(self.sql)
+        symbols = (query if self.postprocess else subquery)._select_symbols
+        headings = self.gated.headings if self.postprocess else [self.gated.told(str(s.name)) for s in symbols]
+        columns = [(name, _dtype(s.expression.type())) for name, s in zip(headings, symbols, strict=True)]
+        released = answer[1:] if self.postprocess else answer
+        keys = {i for i, s in enumerate(symbols) if isinstance(s.expression, TableColumn)}
+        if any(cell is None for row in released for i, cell in enumerate(row) if i not in keys):
+            raise ValueError("the library cannot evaluate a column of the answer")
+        return table_of(columns, released)
 
-    def _columns(self) -> list[tuple[str, str]]:
-        _, query = self.reader._rewrite(self.sql)
-        original = self.gated.query.select.namedExpressions
-        return [
-            (str(asked.name or asked.expression).strip('"'), _dtype(symbol.expression.type()))
-            for asked, symbol in zip(original, query._select_symbols, strict=True)
-        ]
+    def _check_spent(self) -> None:
+        """Compares what the library says it has spent with what was charged."""
+        epsilon, _ = self.reader.odometer.spent
+        if PrivacyLoss.charged(float(epsilon), per=self.epsilon).epsilon_units > self.cost.epsilon_units:
+            raise Overspent(PrivacyLoss.charged(float(epsilon), self.cost.delta))
 
 
 def _private_reader(query: SmartnoiseSqlQuery, metadata: Metadata, *, censors: bool) -> PrivateReader:
@@ -162,7 +170,8 @@ def _private_reader(query: SmartnoiseSqlQuery, metadata: Metadata, *, censors: b
     privacy = Privacy(epsilon=query.epsilon, delta=query.delta, mechanisms=ScaledMechanisms())
     for choice in choices:
         privacy.mechanisms.map[Stat[choice.statistic.value]] = Mechanism[choice.mechanism.value]
-    tables = SmartnoiseMetadata.from_dict(metadata.smartnoise(censor_dims=censors))
+    facts = metadata.smartnoise(censor_dims=censors, names=metadata.sql_names)
+    tables = SmartnoiseMetadata.from_dict(facts)
     return PrivateReader(DuckDBReader(), tables, privacy)
 
 

@@ -11,9 +11,7 @@ from snsql._ast import ast
 from snsql._ast.tokens import SqlExpr, Token
 from snsql.sql._mechanisms.base import AdditiveNoiseMechanism
 from snsql.sql.privacy import Mechanisms
-from snsql.sql.reader.base import NameCompare, SqlReader
-
-from lomas_gql.libraries.smartnoise_sql.gate import bare
+from snsql.sql.reader.base import SqlReader
 
 if TYPE_CHECKING:
     from lomas_gql.libraries.smartnoise_sql.gate import Gated
@@ -27,7 +25,6 @@ class DuckDBReader(SqlReader):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__(self.ENGINE)
-        self.compare = _Names()
         self.rows: Rows | None = None
         self.gated: Gated | None = None
 
@@ -48,8 +45,10 @@ class DuckDBReader(SqlReader):  # type: ignore[misc]
         A group without rows has no values, which the library takes as 0 before it adds noise.
         """
         assert self.gated is not None
-        where = {bare(s.expression.colname): i for i, s in enumerate(query._select_symbols) if s.is_grouping_column}
-        positions = [where[name] for name in self.gated.grouping]
+        assert self.rows is not None
+        places = {s.expression.colname: i for i, s in enumerate(query._select_symbols) if s.is_grouping_column}
+        names = self.rows.metadata.sql_names
+        positions = [places[names[name]] for name in self.gated.grouping]
         if not positions:
             return found
         by_key = {tuple(row[i] for i in positions): row for row in found}
@@ -88,13 +87,6 @@ def _scaled(
     max_contrib: int,
 ) -> AdditiveNoiseMechanism:
     return mechanism(epsilon, delta=delta, sensitivity=sensitivity, max_contrib=max_contrib)
-
-
-class _Names(NameCompare):  # type: ignore[misc]
-    """A column is the same with and without double quotes."""
-
-    def identifier_match(self, from_query: str, from_meta: str) -> bool:
-        return from_query.strip('"') == from_meta.strip('"')
 
 
 class _Try(SqlExpr):  # type: ignore[misc]
