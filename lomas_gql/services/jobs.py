@@ -7,6 +7,7 @@ server's process.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import polars as pl
@@ -77,7 +78,7 @@ def release(
             return Failed("the cost was another when it was charged")
         progress.told_in(progress_file)
         progress.tell(None, "running")
-        return query.run(Rows.mapped(prepared, metadata), metadata)
+        return query.run(_mapped(prepared, metadata), metadata)
     except Overspent as error:
         return Failed("Overspent", error.spent)
     except ConditionTooRare as error:
@@ -97,6 +98,11 @@ def sampled(
         return sample(model, rows, condition, metadata)
     except (InvalidQuery, ConditionTooRare) as error:
         return error
+
+
+@lru_cache(maxsize=4)
+def _mapped(prepared: Path, metadata: Metadata) -> Rows:
+    return Rows.mapped(prepared, metadata)
 
 
 def prepared_rows(source: Source, metadata: Metadata, folder: Path) -> Path | SourceUnavailable:

@@ -252,7 +252,7 @@ def test_a_library_that_has_spent_more_answers_nothing(penguin: Metadata, monkey
     monkeypatch.setattr(
         OdometerHeterogeneous, "spend", lambda self, privacy: self.steps.append((privacy.epsilon * 2, 0))
     )
-    prepared = _Prepared(query("SELECT COUNT(*) AS n FROM df"), penguin)
+    prepared = _Prepared("SELECT COUNT(*) AS n FROM df", 1.0, 0.0, (), True, penguin)
     object.__setattr__(prepared, "cost", PrivacyLoss.charged(1.0))
     with pytest.raises(Overspent) as caught:
         prepared.answer(rows)

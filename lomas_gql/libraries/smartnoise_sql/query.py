@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from lomas_gql.errors import InvalidQuery, Overspent
@@ -80,28 +81,37 @@ class SmartnoiseSqlQuery:
     )
 
     def cost(self, metadata: Metadata) -> PrivacyLoss:
-        return _Prepared(self, metadata).cost
+        return self._prepared(metadata).cost
 
     def run(self, rows: Rows, metadata: Metadata) -> Answer:
-        return Answer(self.library, table=_Prepared(self, metadata).answer(rows))
+        return Answer(self.library, table=self._prepared(metadata).answer(rows))
+
+    def _prepared(self, metadata: Metadata) -> _Prepared:
+        choices = tuple((choice.statistic, choice.mechanism) for choice in self.mechanisms or ())
+        return _prepared(self.sql, self.epsilon, self.delta, choices, self.postprocess, metadata)
+
+
+_Choices = tuple[tuple[SqlStatistic, SqlMechanism], ...]
 
 
 class _Prepared:
     """A query that passed the gate, with the library's reader for it."""
 
-    def __init__(self, query: SmartnoiseSqlQuery, metadata: Metadata) -> None:
+    def __init__(
+        self, sql: str, epsilon: float, delta: float, choices: _Choices, postprocess: bool, metadata: Metadata
+    ) -> None:
         from lomas_gql.libraries.smartnoise_sql.gate import gate
 
-        checked_epsilon(query.epsilon, *_PATH, "epsilon")
-        checked_delta(query.delta, *_PATH, "delta")
-        self.postprocess = query.postprocess
-        self.epsilon = query.epsilon
-        self.gated = gate(query.sql, metadata)
+        checked_epsilon(epsilon, *_PATH, "epsilon")
+        checked_delta(delta, *_PATH, "delta")
+        self.postprocess = postprocess
+        self.epsilon = epsilon
+        self.gated = gate(sql, metadata)
         self.censors = bool(self.gated.grouping) and (metadata.censor_dims or self.gated.censors)
-        if self.censors and not query.delta > 0:
+        if self.censors and not delta > 0:
             message = "delta must be above 0: which groups exist is private unless all keys are public categories"
             raise InvalidQuery.at(*_PATH, "delta", message=message)
-        self.reader = _private_reader(query, metadata, censors=self.censors)
+        self.reader = _private_reader(epsilon, delta, choices, metadata, censors=self.censors)
         self.sql = str(self.gated.query)
         self.cost = self._checked()
 
@@ -134,6 +144,7 @@ class _Prepared:
         from snsql._ast.ast import TableColumn
 
         self.reader.reader.attach(rows, self.gated)
+        self.reader.odometer.reset()
         # The root of a negative noisy variance is NaN, which the library makes 0: no warning is due.
         with np.errstate(all="ignore"):
             query = self.reader.parse_query_string(self.sql)
@@ -156,7 +167,13 @@ class _Prepared:
             raise Overspent(PrivacyLoss.charged(float(epsilon), self.cost.delta))
 
 
-def _private_reader(query: SmartnoiseSqlQuery, metadata: Metadata, *, censors: bool) -> PrivateReader:
+# Parsing and rewriting take the library longer than counting a million rows.
+_prepared = lru_cache(maxsize=64)(_Prepared)
+
+
+def _private_reader(
+    epsilon: float, delta: float, choices: _Choices, metadata: Metadata, *, censors: bool
+) -> PrivateReader:
     from snsql.metadata import Metadata as SmartnoiseMetadata
     from snsql.sql._mechanisms.base import Mechanism
     from snsql.sql.privacy import Privacy, Stat
@@ -164,12 +181,11 @@ def _private_reader(query: SmartnoiseSqlQuery, metadata: Metadata, *, censors: b
 
     from lomas_gql.libraries.smartnoise_sql.reader import DuckDBReader, ScaledMechanisms
 
-    choices = query.mechanisms or []
-    if len({choice.statistic for choice in choices}) < len(choices):
+    if len({statistic for statistic, _ in choices}) < len(choices):
         raise InvalidQuery.at(*_PATH, "mechanisms", message="a statistic is named twice")
-    privacy = Privacy(epsilon=query.epsilon, delta=query.delta, mechanisms=ScaledMechanisms())
-    for choice in choices:
-        privacy.mechanisms.map[Stat[choice.statistic.value]] = Mechanism[choice.mechanism.value]
+    privacy = Privacy(epsilon=epsilon, delta=delta, mechanisms=ScaledMechanisms())
+    for statistic, mechanism in choices:
+        privacy.mechanisms.map[Stat[statistic.value]] = Mechanism[mechanism.value]
     facts = metadata.smartnoise(censor_dims=censors, names=metadata.sql_names)
     tables = SmartnoiseMetadata.from_dict(facts)
     return PrivateReader(DuckDBReader(), tables, privacy)
