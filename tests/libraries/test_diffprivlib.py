@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from lomas_gql.datasets.dummy import dummy_rows
 from lomas_gql.datasets.typing import fit
-from lomas_gql.errors import InvalidQuery
+from lomas_gql.errors import InvalidQuery, Overspent
 from lomas_gql.libraries.diffprivlib.estimators import SPECS, Role
 from lomas_gql.libraries.diffprivlib.plan import planned
 from lomas_gql.libraries.diffprivlib.query import DiffprivlibEstimator, DiffprivlibQuery, Imputation, PipelineStep
@@ -229,7 +229,7 @@ def test_a_library_that_spends_more_than_declared_gives_no_answer(
         return honest(training, epsilon * 1.001, params, accountant)
 
     monkeypatch.setitem(diffprivlib_models._FITS, Est.K_MEANS, greedy)  # type: ignore[arg-type]
-    with pytest.raises(RuntimeError, match="more than was declared"):
+    with pytest.raises(Overspent):
         query(step(Est.K_MEANS)).run(penguins, penguin)
 
 
