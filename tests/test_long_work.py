@@ -131,7 +131,10 @@ def test_a_client_in_python_follows_a_submitted_run_to_its_end(server: Server) -
     seen = asyncio.run(followed(client, release["id"]))
     assert seen[0]["status"] == "RUNNING"
     assert seen[-1]["status"] == "RELEASED"
-    assert any(state["phase"] for state in seen)
+    assert any(state["phase"] == "choosing marginals" for state in seen)
+    shares = [state["progress"] for state in seen if state["progress"] is not None]
+    assert shares == sorted(shares)
+    assert all(0 <= share <= 1 for share in shares)
     fetched = client.data(FETCH, {"id": release["id"]})["release"]
     assert fetched["result"]["table"]["rowCount"] == 20
     assert fetched["progress"] is None

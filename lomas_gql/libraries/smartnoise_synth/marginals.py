@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from snsynth.aim.aim import compile_workload
 from snsynth.utils import cdp_rho
 
+from lomas_gql import progress
 from lomas_gql.libraries.smartnoise_synth.model import Table
 from lomas_gql.libraries.smartnoise_synth.noise import Spending, choose, counts, gaussian
 
@@ -43,6 +44,7 @@ def mst(codes: Codes, sizes: Sequence[int], epsilon: float, delta: float, _: Map
     sigma = math.sqrt(3 / (2 * spending.budget))
     columns = [(i,) for i in range(len(sizes))]
     with jax.enable_x64(True):
+        progress.tell(0.0, "measuring columns")
         ones = _measured(codes, sizes, columns, sigma, spending)
         merged = [_support(ones[clique], sigma * math.sqrt(len(sizes))) for clique in columns]
         small = np.stack([merge[column] for merge, column in zip(merged, codes.T, strict=True)], axis=1)
@@ -51,7 +53,9 @@ def mst(codes: Codes, sizes: Sequence[int], epsilon: float, delta: float, _: Map
         spread = sigma * math.sqrt(len(sizes))
         log = [_measurement(y, (i,), spread * s) for i, (y, s) in enumerate(first)]
         total = _total(list(ones.values()))
+        progress.tell(0.3, "choosing pairs of columns")
         edges = _tree(small, domain, _estimated(domain, log, total, 1000), spending)
+        progress.tell(0.6, "fitting the model")
         twos = _measured(small, domain, edges, sigma, spending)
         log += [_measurement(twos[e].astype(float), e, sigma * math.sqrt(len(edges))) for e in edges]
         model = _estimated(domain, log, total, 2500)
@@ -82,6 +86,8 @@ def aim(codes: Codes, sizes: Sequence[int], epsilon: float, delta: float, params
         model = _estimated(sizes, log, None, 1000)
         last = False
         while not last:
+            # What was spent follows from public figures and noised answers alone.
+            progress.tell(spending.spent / rho, "choosing marginals")
             left = rho - spending.spent
             if left < 2 * (0.5 / sigma**2 + step**2 / 8):
                 sigma, step, last = math.sqrt(1 / (1.8 * left)), math.sqrt(0.8 * left), True
