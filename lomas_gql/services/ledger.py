@@ -64,12 +64,7 @@ async def reserve(database: Database, reservation: Reservation, lease: Lease, sl
         DatasetUnavailable: the grant is gone.
     """
     async with database.writing() as session:
-        release = _opened(reservation, lease, await free_slot(session, reservation.user_id, slots))
-        try:
-            async with session.begin_nested():
-                session.add(release)
-        except IntegrityError:
-            await _explain_conflict(session, reservation)
+        release = await _open(session, reservation, lease, slots)
         await _charge(session, reservation)
         await _check_still_served(session, reservation)
     return release
@@ -170,18 +165,18 @@ async def keyed(session: AsyncSession, user_id: int, key: str) -> Release | None
     return found.first()
 
 
-async def free_slot(session: AsyncSession, user_id: int, slots: int) -> int:
-    """One of the user's slots that no running release holds.
+async def free_slots(session: AsyncSession, user_id: int, slots: int) -> list[int]:
+    """The user's slots that no running release holds.
 
     Raises:
         QueryOngoing: all are taken.
     """
     running = await session.exec(
-        select(Release.slot, Release.id).where(Release.user_id == user_id, col(Release.slot).is_not(None))
+        select(Release.slot).where(Release.user_id == user_id, col(Release.slot).is_not(None))
     )
-    taken = dict(running.all())
-    free = next((slot for slot in range(slots) if slot not in taken), None)
-    if free is None:
+    taken = set(running.all())
+    free = [slot for slot in range(slots) if slot not in taken]
+    if not free:
         raise _ongoing()
     return free
 
@@ -214,14 +209,27 @@ def _ongoing() -> QueryOngoing:
     return QueryOngoing("Another query of yours is still running; see viewer.ongoing.")
 
 
-async def _explain_conflict(session: AsyncSession, reservation: Reservation) -> None:
-    """Two requests raced for the same slot or key: the other one won."""
+async def _open(session: AsyncSession, reservation: Reservation, lease: Lease, slots: int) -> Release:
+    """Writes the release into the first slot that no request at the same moment takes."""
+    for slot in await free_slots(session, reservation.user_id, slots):
+        release = _opened(reservation, lease, slot)
+        try:
+            async with session.begin_nested():
+                session.add(release)
+        except IntegrityError:
+            await _check_key(session, reservation)
+        else:
+            return release
+    raise _ongoing()
+
+
+async def _check_key(session: AsyncSession, reservation: Reservation) -> None:
+    """Raises where a request at the same moment has taken the idempotency key."""
     stored = await keyed(session, reservation.user_id, reservation.key) if reservation.key is not None else None
     if stored is not None and stored.input_digest != reservation.digest:
         raise IdempotencyConflict("The idempotency key was used before, with another input.")
     if stored is not None:
         raise QueryOngoing("The same query under this idempotency key has just begun; ask again for its answer.")
-    raise _ongoing()
 
 
 async def _check_still_served(session: AsyncSession, reservation: Reservation) -> None:

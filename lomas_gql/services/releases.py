@@ -177,7 +177,7 @@ async def _looked_up(
         stored = await ledger.keyed(session, viewer.id, key) if key is not None else None
         if stored is None:
             # Told early as a courtesy; what decides is the reservation.
-            await ledger.free_slot(session, viewer.id, runtime.settings.running_per_user)
+            await ledger.free_slots(session, viewer.id, runtime.settings.running_per_user)
     if stored is not None and stored.input_digest != asked.digest():
         raise IdempotencyConflict("The idempotency key was used before, with another input.")
     return granted, stored

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
@@ -23,8 +21,8 @@ def downgrade(connection: Connection) -> None:
     command.downgrade(config, "base")
 
 
-async def test_models_and_migrations_agree_up_and_down(tmp_path: Path) -> None:
-    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'db'}")
+async def test_models_and_migrations_agree_up_and_down(database_url: str) -> None:
+    database = Database(database_url)
     assert not await database.is_current()
     for _ in range(2):
         await database.upgrade()
