@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from lomas_gql.database.engine import Database
-from lomas_gql.database.models import Grant
+from lomas_gql.database.models import Dataset, Grant
 from lomas_gql.errors import LomasError
 from lomas_gql.services import administration, importing, tokens
 from lomas_gql.services.catalogue import metadata_of
@@ -131,10 +131,24 @@ def dataset_list() -> None:
 def dataset_show(name: DatasetName) -> None:
     """Shows a dataset's source, metadata and who holds a budget on it."""
     found, grants = _with_database(lambda database: administration.dataset_and_grants(database, name))
-    typer.echo(f"{found.name}\nsource: {found.source['path']}")
+    typer.echo(f"{found.name}\nsource: {found.source['path']}\ncaps: {_caps(found)}")
     typer.echo("metadata: " + json.dumps(metadata_of(found).smartnoise()[""][""], ensure_ascii=False))
     for user_name, grant in grants:
         typer.echo(f"{user_name}\t{_budget(grant)}")
+
+
+@dataset.command("cap")
+def dataset_cap(
+    name: DatasetName,
+    epsilon: Annotated[str | None, typer.Option(help="Over all users; none lifts it.", metavar="E")] = None,
+    delta: Annotated[str | None, typer.Option(help="Over all users; none lifts it.", metavar="D")] = None,
+    query_epsilon: Annotated[str | None, typer.Option(help="For one query; none lifts it.", metavar="E")] = None,
+    query_delta: Annotated[str | None, typer.Option(help="For one query; none lifts it.", metavar="D")] = None,
+) -> None:
+    """Caps what all users together, who can collude, may spend on a dataset, and what one query may cost."""
+    amounts = {"epsilon": epsilon, "delta": delta, "query_epsilon": query_epsilon, "query_delta": query_delta}
+    capped = _with_database(lambda database: administration.cap(database, name, amounts))
+    typer.echo(f"{name}: {_caps(capped)}")
 
 
 @dataset.command("remove")
@@ -217,6 +231,17 @@ def token_revoke(
     """Ends a token at once."""
     _with_database(lambda database: tokens.revoke_token(database, id))
     typer.echo(f"token {id}: revoked")
+
+
+def _caps(dataset: Dataset) -> str:
+    left, query = dataset.cap_remaining, dataset.query_cap
+    amounts = [
+        ("epsilon {} left over all users", dataset.cap_epsilon, left.epsilon_text),
+        ("delta {} left over all users", dataset.cap_delta, left.delta_text),
+        ("epsilon {} for one query", dataset.query_cap_epsilon, query.epsilon_text),
+        ("delta {} for one query", dataset.query_cap_delta, query.delta_text),
+    ]
+    return ", ".join(text.format(shown) for text, cap, shown in amounts if cap is not None) or "none"
 
 
 def _budget(grant: Grant) -> str:

@@ -66,6 +66,10 @@ class PrivacyLoss:
             max(0, self.epsilon_units - other.epsilon_units), max(0, self.delta_units - other.delta_units)
         )
 
+    def smaller(self, other: PrivacyLoss) -> PrivacyLoss:
+        """The smaller epsilon and the smaller delta of the two."""
+        return PrivacyLoss(min(self.epsilon_units, other.epsilon_units), min(self.delta_units, other.delta_units))
+
     @property
     def epsilon(self) -> float:
         return self.epsilon_units / EPSILON_UNITS

@@ -72,6 +72,10 @@ def test_an_owner_sets_up_users_budgets_and_tokens(lomas: Run) -> None:
     assert secret not in listed
     succeed(lomas("token", "revoke", "1"))
     assert "revoked" in succeed(lomas("token", "list"))
+    assert "caps: none" in succeed(lomas("dataset", "show", "PENGUIN"))
+    capped = succeed(lomas("dataset", "cap", "PENGUIN", "--epsilon", "50", "--query-epsilon", "2"))
+    assert capped == "PENGUIN: epsilon 50 left over all users, epsilon 2 for one query\n"
+    assert "epsilon 2 for one query" in succeed(lomas("dataset", "cap", "PENGUIN", "--epsilon", "none"))
     succeed(lomas("user", "remove", "new"))
     assert "new" not in succeed(lomas("user", "list"))
     succeed(lomas("dataset", "remove", "IRIS"))
@@ -86,6 +90,7 @@ def test_an_owner_sets_up_users_budgets_and_tokens(lomas: Run) -> None:
         (["dataset", "show", "none"], "no dataset none"),
         (["token", "create", "nobody"], "no user nobody"),
         (["token", "revoke", "99"], "no token 99"),
+        (["dataset", "cap", "none", "--epsilon", "1"], "no dataset none"),
         (["user", "add", ""], "1 to 200 characters"),
         (["grant", "a", "b", "--epsilon", "NaN", "--delta", "0"], "NaN is not a finite number"),
         (["grant", "a", "b", "--epsilon", "ten", "--delta", "0"], "ten is not a number"),
@@ -142,7 +147,7 @@ def test_a_database_that_is_away_is_one_clear_line(lomas: Run) -> None:
 @pytest.mark.parametrize(
     "words",
     [[], ["demo"], ["serve"], ["db", "upgrade"], ["catalogue", "import"], ["grant"]]
-    + [["dataset", verb] for verb in ("list", "show", "remove")]
+    + [["dataset", verb] for verb in ("list", "show", "cap", "remove")]
     + [["user", verb] for verb in ("list", "show", "add", "remove")]
     + [["token", verb] for verb in ("create", "list", "revoke")],
 )

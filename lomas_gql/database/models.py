@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlmodel import JSON, Field, Integer, SQLModel, String
 
-from lomas_gql.privacy import PrivacyLoss
+from lomas_gql.privacy import LARGEST, PrivacyLoss
 
 BigKey = BigInteger().with_variant(Integer, "sqlite")
 
@@ -79,6 +79,18 @@ class Token(SQLModel, table=True):
     revoked_at: datetime | None = _time(nullable=True)
 
 
+def _units() -> Any:
+    return Field(default=0, sa_column=Column(BigInteger, nullable=False, default=0, server_default="0"))
+
+
+def _cap() -> Any:
+    return Field(default=None, sa_column=Column(BigInteger, nullable=True))
+
+
+def _or_largest(cap: int | None) -> int:
+    return LARGEST if cap is None else cap
+
+
 class Dataset(SQLModel, table=True):
     """A table of private rows: where they are, and what is public about them."""
 
@@ -88,12 +100,27 @@ class Dataset(SQLModel, table=True):
     name: str = Field(sa_column=Column(String(200), unique=True, nullable=False))
     source: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     facts: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    # What all users together were charged: they can collude.
+    spent_epsilon: int = _units()
+    spent_delta: int = _units()
+    # The owner's caps, over all users and for one query; null where there is none.
+    cap_epsilon: int | None = _cap()
+    cap_delta: int | None = _cap()
+    query_cap_epsilon: int | None = _cap()
+    query_cap_delta: int | None = _cap()
     created_at: datetime = _time(nullable=False, default=now)
     removed_at: datetime | None = _time(nullable=True)
 
+    @property
+    def cap_remaining(self) -> PrivacyLoss:
+        """What is left of the owner's cap over all users; as much as a column holds where there is none."""
+        cap = PrivacyLoss(_or_largest(self.cap_epsilon), _or_largest(self.cap_delta))
+        return cap.less(PrivacyLoss(self.spent_epsilon, self.spent_delta))
 
-def _units() -> Any:
-    return Field(default=0, sa_column=Column(BigInteger, nullable=False, default=0))
+    @property
+    def query_cap(self) -> PrivacyLoss:
+        """What one query may cost at most; as much as a column holds where there is no cap."""
+        return PrivacyLoss(_or_largest(self.query_cap_epsilon), _or_largest(self.query_cap_delta))
 
 
 class Grant(SQLModel, table=True):
@@ -132,6 +159,7 @@ class Release(SQLModel, table=True):
         UniqueConstraint("user_id", "slot", name="one_running_release_per_slot"),
         UniqueConstraint("user_id", "idempotency_key", name="one_release_per_key"),
         Index("release_history", "user_id", "dataset_id", "id"),
+        Index("release_repeats", "user_id", "input_digest"),
     )
 
     id: int = Field(default=None, sa_column=Column(BigKey, primary_key=True, autoincrement=True))
@@ -143,6 +171,8 @@ class Release(SQLModel, table=True):
     slot: int | None = None
     idempotency_key: str | None = Field(default=None, sa_column=Column(String(200), nullable=True))
     input_digest: str = Field(sa_column=Column(String(64), nullable=False))
+    # Which version of the dataset's file and metadata was read.
+    dataset_version: str | None = Field(default=None, sa_column=Column(String(32), nullable=True))
     query: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     epsilon: int = _units()
     delta: int = _units()

@@ -49,6 +49,7 @@ class Executed:
     cost: PrivacyLoss = strawberry.field(description="What was charged.")
     budget: Budget = strawberry.field(description="The viewer's budget afterwards.")
     replayed: bool = strawberry.field(description="Whether this was stored under the idempotency key before.")
+    reused: bool = strawberry.field(description="Whether this is an earlier answer, and free.")
 
 
 @strawberry.type(description="Long work that was begun.")
@@ -130,11 +131,20 @@ class Mutation:
         info: Info,
         input: _Input,
         idempotency_key: _Key = None,
+        reuse: Annotated[
+            bool,
+            strawberry.argument(
+                description="Answer with the viewer's newest release of exactly this query on the same version "
+                "of the dataset, for free, if there is one."
+            ),
+        ] = False,
     ) -> ExecuteResult:
         viewer = info.context.viewer
         _check_key(info, idempotency_key)
         try:
-            executed = await releases.execute(info.context.runtime, viewer, input.asked(), idempotency_key)
+            executed = await releases.execute(
+                info.context.runtime, viewer, input.asked(), idempotency_key, reuse=reuse
+            )
         except LomasError as error:
             return _expected(error)  # type: ignore[return-value]
         grant = executed.budget.grant
@@ -144,6 +154,7 @@ class Mutation:
             cost=PrivacyLoss.of(executed.release.cost),
             budget=Budget.of(grant.initial, grant.spent),
             replayed=executed.replayed,
+            reused=executed.reused,
         )
 
     @strawberry.mutation(description="The same for long work: answers at once with a running release.")

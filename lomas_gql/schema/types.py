@@ -43,6 +43,24 @@ class Budget:
         return cls(initial=PrivacyLoss.of(initial), spent=PrivacyLoss.of(spent), remaining=PrivacyLoss.of(remaining))
 
 
+@strawberry.type(description="The owner's caps on a dataset; null where there is none.")
+class DatasetCap:
+    remaining_epsilon: float | None = strawberry.field(description="Epsilon left for all users together.")
+    remaining_delta: float | None = strawberry.field(description="Delta left for all users together.")
+    query_epsilon: float | None = strawberry.field(description="The most epsilon that one query may cost.")
+    query_delta: float | None = strawberry.field(description="The most delta that one query may cost.")
+
+    @classmethod
+    def of(cls, dataset: models.Dataset) -> DatasetCap:
+        left, query = dataset.cap_remaining, dataset.query_cap
+        return cls(
+            remaining_epsilon=left.epsilon if dataset.cap_epsilon is not None else None,
+            remaining_delta=left.delta if dataset.cap_delta is not None else None,
+            query_epsilon=query.epsilon if dataset.query_cap_epsilon is not None else None,
+            query_delta=query.delta if dataset.query_cap_delta is not None else None,
+        )
+
+
 @strawberry.type(description="What is public about a dataset.")
 class DatasetMetadata:
     max_ids: int = strawberry.field(description="The most rows that belong to one individual.")
@@ -76,6 +94,7 @@ class PageInfo:
 class Dataset(Node):
     name: str = strawberry.field(description="The name by which queries call it.")
     budget: Budget = strawberry.field(description="The viewer's own budget on this dataset.")
+    cap: DatasetCap = strawberry.field(description="The owner's caps, over all users and for one query.")
     granted: strawberry.Private[Granted]
 
     @classmethod
@@ -84,6 +103,7 @@ class Dataset(Node):
             id=strawberry.ID(opaque("Dataset", granted.id)),
             name=granted.dataset.name,
             budget=Budget.of(granted.grant.initial, granted.grant.spent),
+            cap=DatasetCap.of(granted.dataset),
             granted=granted,
         )
 

@@ -11,7 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from lomas_gql.database.engine import Database
 from lomas_gql.database.models import Dataset, Grant, Token, User, now
 from lomas_gql.errors import AdministrationError
-from lomas_gql.privacy import PrivacyLoss
+from lomas_gql.privacy import DELTA_UNITS, EPSILON_UNITS, PrivacyLoss
 
 
 async def users(database: Database) -> Sequence[User]:
@@ -85,6 +85,41 @@ async def remove_dataset(database: Database, name: str) -> int:
         dataset = await _dataset(session, name)
         dataset.removed_at = now()
     return dataset.id
+
+
+async def cap(database: Database, name: str, amounts: dict[str, str | None]) -> Dataset:
+    """Sets or, with "none", lifts an owner's caps on a dataset.
+
+    `amounts` may name epsilon and delta (over all users), query_epsilon and query_delta (for one query); what is
+    None stays as it is. What was spent stays spent.
+
+    Raises:
+        AdministrationError: no such dataset, or not an amount.
+    """
+    columns = {
+        "epsilon": ("cap_epsilon", EPSILON_UNITS),
+        "delta": ("cap_delta", DELTA_UNITS),
+        "query_epsilon": ("query_cap_epsilon", EPSILON_UNITS),
+        "query_delta": ("query_cap_delta", DELTA_UNITS),
+    }
+    async with database.writing() as session:
+        dataset = await _dataset(session, name)
+        for which, text in amounts.items():
+            if text is not None:
+                column, units = columns[which]
+                setattr(dataset, column, _cap_units(text, units))
+    return dataset
+
+
+def _cap_units(text: str, units: int) -> int | None:
+    if text.lower() == "none":
+        return None
+    try:
+        if units == EPSILON_UNITS:
+            return PrivacyLoss.declared(text).epsilon_units
+        return PrivacyLoss.declared("0", text).delta_units
+    except ValueError as error:
+        raise AdministrationError(str(error)) from None
 
 
 async def grant(database: Database, user_name: str, dataset_name: str, epsilon: str, delta: str) -> Grant:

@@ -17,6 +17,7 @@ from lomas_gql.database.models import Dataset, Grant, Release, ReleaseStatus
 from lomas_gql.datasets.sources import Source
 from lomas_gql.errors import DatasetUnavailable
 from lomas_gql.metadata import Metadata
+from lomas_gql.privacy import PrivacyLoss
 
 T = TypeVar("T")
 
@@ -31,6 +32,11 @@ class Granted:
     @property
     def id(self) -> int:
         return self.dataset.id
+
+    @property
+    def remaining(self) -> PrivacyLoss:
+        """The smaller of what remains of the viewer's grant and of the owner's cap over all users."""
+        return self.grant.initial.less(self.grant.spent).smaller(self.dataset.cap_remaining)
 
     @property
     def metadata(self) -> Metadata:

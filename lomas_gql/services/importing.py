@@ -222,6 +222,10 @@ async def _put_grant(session: AsyncSession, imported: Imported, user: User, amou
         session.add(grant)
     before = (grant.initial, grant.spent)
     grant.initial_epsilon, grant.initial_delta = initial.epsilon_units, initial.delta_units
+    # What comes from another platform was spent on the dataset, too.
+    dataset.spent_epsilon += max(0, spent.epsilon_units - grant.spent_epsilon)
+    dataset.spent_delta += max(0, spent.delta_units - grant.spent_delta)
+    session.add(dataset)
     grant.spent_epsilon = max(grant.spent_epsilon, spent.epsilon_units)
     grant.spent_delta = max(grant.spent_delta, spent.delta_units)
     if (grant.initial, grant.spent) != before:

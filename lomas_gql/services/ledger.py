@@ -13,14 +13,21 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import psutil
-from sqlalchemy import CursorResult, update
+from sqlalchemy import CursorResult, or_, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from lomas_gql.database.engine import Database
 from lomas_gql.database.models import Dataset, FittedModel, Grant, Release, ReleaseStatus, User, now
-from lomas_gql.errors import CANCELLED, BudgetExceeded, DatasetUnavailable, IdempotencyConflict, QueryOngoing
+from lomas_gql.errors import (
+    CANCELLED,
+    BudgetExceeded,
+    DatasetUnavailable,
+    IdempotencyConflict,
+    InvalidQuery,
+    QueryOngoing,
+)
 from lomas_gql.privacy import PrivacyLoss
 
 
@@ -35,6 +42,7 @@ class Reservation:
     query: dict[str, Any]
     digest: str
     key: str | None
+    dataset_version: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,9 @@ async def fail(
     more = spent.less(release.cost)
     async with database.writing() as session:
         grant = update(Grant).where(*_grant_of(release.user_id, release.dataset_id))
-        await session.exec(grant.values(_plus(more)))
+        await session.exec(grant.values(_plus(Grant, more)))
+        dataset = update(Dataset).where(col(Dataset.id) == release.dataset_id)
+        await session.exec(dataset.values(_plus(Dataset, more)))
         charged = {"epsilon": release.epsilon + more.epsilon_units, "delta": release.delta + more.delta_units}
         running = update(Release).where(col(Release.id) == release.id)
         await session.exec(running.values(**_ended(ReleaseStatus.FAILED), failure=reason, **charged))
@@ -159,6 +169,28 @@ async def grant_of(session: AsyncSession, user_id: int, dataset_id: int) -> Gran
     return grant
 
 
+async def repeated(session: AsyncSession, user_id: int, dataset_id: int, digest: str, version: str) -> Release | None:
+    """The user's newest answer to the same query on the same version of the dataset."""
+    same = select(Release).where(
+        Release.user_id == user_id,
+        Release.dataset_id == dataset_id,
+        Release.input_digest == digest,
+        Release.dataset_version == version,
+        Release.status == ReleaseStatus.RELEASED.value,
+    )
+    return (await session.exec(same.order_by(col(Release.id).desc()))).first()
+
+
+def check_query_cap(dataset: Dataset, cost: PrivacyLoss) -> None:
+    """Raises InvalidQuery where one query on this dataset may not cost that much."""
+    if not cost <= dataset.query_cap:
+        message = (
+            f"the query costs epsilon {cost.epsilon_text} and delta {cost.delta_text}, more than the owner of this "
+            "dataset allows for one query"
+        )
+        raise InvalidQuery.at("query", message=message)
+
+
 async def keyed(session: AsyncSession, user_id: int, key: str) -> Release | None:
     """The release that this user made under an idempotency key."""
     found = await session.exec(select(Release).where(Release.user_id == user_id, Release.idempotency_key == key))
@@ -197,6 +229,7 @@ def _opened(reservation: Reservation, lease: Lease, slot: int) -> Release:
         slot=slot,
         idempotency_key=reservation.key,
         input_digest=reservation.digest,
+        dataset_version=reservation.dataset_version,
         query=reservation.query,
         epsilon=reservation.cost.epsilon_units,
         delta=reservation.cost.delta_units,
@@ -239,6 +272,8 @@ async def _check_still_served(session: AsyncSession, reservation: Reservation) -
     served = user and user.may_query and user.removed_at is None and dataset and dataset.removed_at is None
     if not served:
         raise DatasetUnavailable
+    assert dataset is not None
+    check_query_cap(dataset, reservation.cost)
 
 
 async def _charge(session: AsyncSession, reservation: Reservation) -> None:
@@ -252,15 +287,34 @@ async def _charge(session: AsyncSession, reservation: Reservation) -> None:
             col(Grant.spent_delta) <= col(Grant.initial_delta) - cost.delta_units,
         )
     )
-    if await _changed(session, affordable.values(_plus(cost))) == 0:
+    # Always the grant first, then the dataset: two transactions cannot wait for each other.
+    capped = (
+        update(Dataset)
+        .where(col(Dataset.id) == reservation.dataset_id)
+        .where(
+            or_(
+                col(Dataset.cap_epsilon).is_(None),
+                col(Dataset.spent_epsilon) <= col(Dataset.cap_epsilon) - cost.epsilon_units,
+            ),
+            or_(
+                col(Dataset.cap_delta).is_(None),
+                col(Dataset.spent_delta) <= col(Dataset.cap_delta) - cost.delta_units,
+            ),
+        )
+    )
+    fits = await _changed(session, affordable.values(_plus(Grant, cost))) == 1
+    if not fits or await _changed(session, capped.values(_plus(Dataset, cost))) == 0:
         grant = await grant_of(session, reservation.user_id, reservation.dataset_id)
-        raise BudgetExceeded(cost, grant.initial.less(grant.spent))
+        dataset = await session.get(Dataset, reservation.dataset_id)
+        spent = grant.spent.less(cost) if fits else grant.spent
+        left = grant.initial.less(spent)
+        raise BudgetExceeded(cost, left.smaller(dataset.cap_remaining) if dataset else left)
 
 
-def _plus(cost: PrivacyLoss) -> dict[Any, Any]:
+def _plus(account: type[Grant | Dataset], cost: PrivacyLoss) -> dict[Any, Any]:
     return {
-        col(Grant.spent_epsilon): col(Grant.spent_epsilon) + cost.epsilon_units,
-        col(Grant.spent_delta): col(Grant.spent_delta) + cost.delta_units,
+        col(account.spent_epsilon): col(account.spent_epsilon) + cost.epsilon_units,
+        col(account.spent_delta): col(account.spent_delta) + cost.delta_units,
     }
 
 

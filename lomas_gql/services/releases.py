@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from lomas_gql.auth import Viewer
-from lomas_gql.database.models import Release, ReleaseStatus
+from lomas_gql.database.models import Release
 from lomas_gql.datasets.sources import prepared_path
 from lomas_gql.errors import (
     BudgetExceeded,
@@ -71,12 +71,13 @@ class DummyRun:
 
 @dataclass(frozen=True)
 class Executed:
-    """A finished release; `replayed` says that it was stored under the same idempotency key before."""
+    """A finished release: `replayed` under the same idempotency key, or `reused` for the same query."""
 
     release: Release
     answer: Answer
     budget: Granted
     replayed: bool
+    reused: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ async def estimate(runtime: Runtime, viewer: Viewer, asked: Input) -> Estimate:
     async with runtime.database.reading() as session:
         granted = await catalogue.granted(session, viewer, asked.dataset)
     cost = await _check(runtime, viewer.id, jobs.estimate, None, asked.query, granted.metadata)
-    return Estimate(cost, cost <= granted.grant.initial.less(granted.grant.spent))
+    return Estimate(cost, cost <= granted.remaining and cost <= granted.dataset.query_cap)
 
 
 async def run_dummy(runtime: Runtime, viewer: Viewer, asked: Input, rows: int, seed: int) -> DummyRun:
@@ -123,8 +124,10 @@ async def run_dummy(runtime: Runtime, viewer: Viewer, asked: Input, rows: int, s
     return DummyRun(tried.cost, tried.answer, granted.metadata)
 
 
-async def execute(runtime: Runtime, viewer: Viewer, asked: Input, key: str | None) -> Executed:
-    """The query on the private rows: charged, and waited for.
+async def execute(
+    runtime: Runtime, viewer: Viewer, asked: Input, key: str | None, *, reuse: bool = False
+) -> Executed:
+    """The query on the private rows: charged, and waited for. With `reuse`, the newest same answer is free.
 
     Raises:
         Forbidden: the viewer may not query.
@@ -132,6 +135,8 @@ async def execute(runtime: Runtime, viewer: Viewer, asked: Input, key: str | Non
         SourceUnavailable: nothing was charged.
         LibraryFailed: it was charged, and there is no answer.
     """
+    if reuse and (repeated := await _repeated(runtime, viewer, asked)):
+        return repeated
     # Shielded: a client that goes away leaves a release that finishes and stands in the history.
     return await asyncio.shield(asyncio.ensure_future(_executed(runtime, viewer, asked, key)))
 
@@ -148,8 +153,15 @@ async def submit(runtime: Runtime, viewer: Viewer, asked: Input, key: str | None
 async def _executed(runtime: Runtime, viewer: Viewer, asked: Input, key: str | None) -> Executed:
     granted, stored = await _looked_up(runtime, viewer, asked, key)
     if stored is not None:
-        return _replayed(granted, stored)
-    release, work = await _reserved(runtime, viewer, asked, granted, key)
+        return await _replayed(runtime, viewer, granted, stored)
+    try:
+        release, work = await _reserved(runtime, viewer, asked, granted, key)
+    except QueryOngoing:
+        # Two requests with one key at the same moment: the second waits for the first.
+        granted, stored = await _looked_up(runtime, viewer, asked, key)
+        if stored is None:
+            raise
+        return await _replayed(runtime, viewer, granted, stored)
     answer = await running.start(runtime, release, work)
     async with runtime.database.reading() as session:
         [ended] = await catalogue.own_releases(session, viewer, [release.id])
@@ -190,9 +202,9 @@ async def _reserved(
     cost = await _check(
         runtime, viewer.id, jobs.preflight, None, asked.query, granted.metadata, runtime.settings.preflight_rows
     )
-    remaining = granted.grant.initial.less(granted.grant.spent)
-    if not cost <= remaining:
-        raise BudgetExceeded(cost, remaining)
+    ledger.check_query_cap(granted.dataset, cost)
+    if not cost <= granted.remaining:
+        raise BudgetExceeded(cost, granted.remaining)
     prepared = await _prepared(runtime, granted)
     reservation = Reservation(
         user_id=viewer.id,
@@ -202,18 +214,31 @@ async def _reserved(
         query=asked.sent,
         digest=asked.digest(),
         key=key,
+        dataset_version=prepared.stem,
     )
     slots = runtime.settings.running_per_user
     release = await ledger.reserve(runtime.database, reservation, runtime.lease, slots)
     return release, Work(asked.query, granted.metadata, prepared)
 
 
-def _replayed(granted: Granted, stored: Release) -> Executed:
-    if stored.status == ReleaseStatus.RUNNING.value:
-        raise QueryOngoing("The query under this idempotency key is still running.")
+async def _replayed(runtime: Runtime, viewer: Viewer, granted: Granted, stored: Release) -> Executed:
+    """The answer that was made under the same key, once there is one."""
+    async for seen in running.follow(runtime, viewer, stored.id):
+        stored = seen
     if stored.answer is None:
         raise LibraryFailed(stored.library, stored.cost, stored.failure)
     return Executed(stored, Answer.from_json(stored.answer), granted, replayed=True)
+
+
+async def _repeated(runtime: Runtime, viewer: Viewer, asked: Input) -> Executed | None:
+    viewer.check_may_query()
+    async with runtime.database.reading() as session:
+        granted = await catalogue.granted(session, viewer, asked.dataset)
+        version = granted.source.version(granted.metadata)
+        same = await ledger.repeated(session, viewer.id, granted.id, asked.digest(), version)
+    if same is None or same.answer is None:
+        return None
+    return Executed(same, Answer.from_json(same.answer), granted, replayed=False, reused=True)
 
 
 async def _check(

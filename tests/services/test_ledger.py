@@ -12,7 +12,7 @@ from sqlmodel import select
 
 from lomas_gql.database.engine import Database
 from lomas_gql.database.models import Dataset, Grant, Release, User, now
-from lomas_gql.errors import BudgetExceeded, DatasetUnavailable, IdempotencyConflict, QueryOngoing
+from lomas_gql.errors import BudgetExceeded, DatasetUnavailable, IdempotencyConflict, InvalidQuery, QueryOngoing
 from lomas_gql.privacy import PrivacyLoss
 from lomas_gql.services import ledger
 from lomas_gql.services.ledger import Lease, Reservation
@@ -92,6 +92,57 @@ async def test_what_does_not_fit_changes_nothing(database: Database) -> None:
 async def test_delta_alone_can_be_too_much(database: Database) -> None:
     with pytest.raises(BudgetExceeded):
         await ledger.reserve(database, reservation(cost=PrivacyLoss.declared("0.1", "0.00002")), LEASE, 1)
+
+
+async def capped(database: Database, **caps: int) -> None:
+    async with database.writing() as session:
+        dataset = await session.get(Dataset, 1)
+        assert dataset is not None
+        for name, units in caps.items():
+            setattr(dataset, name, units)
+
+
+async def test_all_users_together_keep_to_the_datasets_cap(database: Database) -> None:
+    await capped(database, cap_epsilon=5 * COST.epsilon_units)
+    for i in range(5):
+        await ledger.reserve(database, reservation(user=1 + i % 2), LEASE, 5)
+    for user in (1, 2):
+        before = await spent(database, user)
+        with pytest.raises(BudgetExceeded) as caught:
+            await ledger.reserve(database, reservation(user=user), LEASE, 5)
+        assert caught.value.remaining.epsilon_units == 0
+        assert caught.value.remaining.delta_units > 0
+        assert await spent(database, user) == before
+    assert len(await statuses(database)) == 5
+
+
+async def test_concurrent_users_keep_to_the_datasets_cap(database: Database) -> None:
+    await capped(database, cap_epsilon=7 * COST.epsilon_units)
+
+    async def attempt(user: int) -> bool:
+        try:
+            await ledger.reserve(database, reservation(user=user), LEASE, 30)
+        except BudgetExceeded:
+            return False
+        return True
+
+    outcomes = await asyncio.gather(*(attempt(1 + i % 2) for i in range(20)))
+    assert sum(outcomes) == 7
+    assert (await spent(database, 1)).epsilon_units + (
+        await spent(database, 2)
+    ).epsilon_units == 7 * COST.epsilon_units
+
+
+async def test_one_query_keeps_to_its_own_cap(database: Database) -> None:
+    await capped(database, query_cap_epsilon=COST.epsilon_units - 1)
+    with pytest.raises(InvalidQuery):
+        await ledger.reserve(database, reservation(), LEASE, 1)
+    await capped(database, query_cap_epsilon=COST.epsilon_units, query_cap_delta=COST.delta_units - 1)
+    with pytest.raises(InvalidQuery):
+        await ledger.reserve(database, reservation(), LEASE, 1)
+    assert await spent(database) == PrivacyLoss()
+    await capped(database, query_cap_delta=COST.delta_units)
+    await ledger.reserve(database, reservation(), LEASE, 1)
 
 
 async def test_without_a_grant_there_is_no_dataset(database: Database) -> None:

@@ -187,6 +187,31 @@ async def test_a_failed_query_under_a_key_stays_failed_and_never_runs_again(runt
     assert await spent(runtime) == "0.5"
 
 
+async def test_the_same_key_waits_for_its_first_run(runtime: Runtime) -> None:
+    await releases.execute(runtime, VIEWER, asked(Fake()), None)
+    slow = asked(Fake(private="wait"))
+    outcomes = await asyncio.gather(*(releases.execute(runtime, VIEWER, slow, "key") for _ in range(4)))
+    assert sorted(outcome.replayed for outcome in outcomes) == [False, True, True, True]
+    assert len({outcome.release.id for outcome in outcomes}) == 1
+    assert await spent(runtime) == "1"
+
+
+async def test_a_repeat_is_free_on_the_same_version_of_the_dataset(runtime: Runtime) -> None:
+    first = await releases.execute(runtime, VIEWER, asked(Fake()), None, reuse=True)
+    again = await releases.execute(runtime, VIEWER, asked(Fake()), None, reuse=True)
+    assert (first.reused, again.reused, again.release.id) == (False, True, first.release.id)
+    assert await spent(runtime) == "0.5"
+    assert not (await releases.execute(runtime, VIEWER, asked(Fake()), None)).reused
+    other = await releases.execute(runtime, VIEWER, asked(Fake(private="wait")), None, reuse=True)
+    assert not other.reused
+    async with runtime.database.writing() as session:
+        granted = await catalogue.granted(session, VIEWER, "PENGUIN")
+        granted.dataset.facts = granted.dataset.facts | {"rows": 345}
+        session.add(granted.dataset)
+    assert not (await releases.execute(runtime, VIEWER, asked(Fake()), None, reuse=True)).reused
+    assert await spent(runtime) == "2"
+
+
 async def test_too_small_a_budget_is_told_before_any_row_is_read(runtime: Runtime) -> None:
     await administration.grant(runtime.database, "ample", "PENGUIN", "0.4", "0")
     with pytest.raises(BudgetExceeded):
