@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from lomas_gql.metadata import TABLE, Metadata, NumericColumn
+from lomas_gql.metadata import (
+    TABLE,
+    BooleanColumn,
+    CategoricalColumn,
+    Column,
+    DatetimeColumn,
+    Metadata,
+    NumericColumn,
+)
 
 if TYPE_CHECKING:
     import duckdb
@@ -57,3 +65,18 @@ def _is_wide(column: object) -> bool:
     return isinstance(column, NumericColumn) and (
         column.integer and max(abs(column.lower), abs(column.upper)) > _SAFE_INTEGER
     )
+
+
+def dtype_of(column: Column) -> pl.DataType:
+    """The type of a column in prepared and dummy rows alike."""
+    match column:
+        case NumericColumn(integer=True) | CategoricalColumn(integer=True):
+            return pl.Int64()
+        case NumericColumn():
+            return pl.Float64()
+        case BooleanColumn():
+            return pl.Boolean()
+        case DatetimeColumn():
+            return pl.Datetime("us")
+        case _:
+            return pl.String()

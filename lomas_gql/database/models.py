@@ -188,6 +188,11 @@ class Release(SQLModel, table=True):
     def cost(self) -> PrivacyLoss:
         return PrivacyLoss(self.epsilon, self.delta)
 
+    @staticmethod
+    def ended(status: ReleaseStatus) -> dict[str, Any]:
+        """The values of a release that ends now with that status: its slot is free again."""
+        return {"status": status.value, "slot": None, "finished_at": now()}
+
 
 class FittedModel(SQLModel, table=True):
     """A synthesizer that a release has fitted: noised figures alone, from which rows are drawn."""

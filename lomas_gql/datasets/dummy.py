@@ -15,7 +15,7 @@ from lomas_gql.metadata import (
     Metadata,
     NumericColumn,
 )
-from lomas_gql.rows import Rows
+from lomas_gql.rows import Rows, dtype_of
 
 _NULL_SHARE = 0.05
 """How many cells of a nullable column are null, on average."""
@@ -55,18 +55,3 @@ def _cells(column: Column, rows: int, generator: np.random.Generator) -> list[An
             return [lower + share * (upper - lower) for share in generator.random(rows)]
         case _:
             return [f"text{n}" for n in generator.integers(0, 10, rows)]
-
-
-def dtype_of(column: Column) -> pl.DataType:
-    """The type of a column in prepared and dummy rows alike."""
-    match column:
-        case NumericColumn(integer=True) | CategoricalColumn(integer=True):
-            return pl.Int64()
-        case NumericColumn():
-            return pl.Float64()
-        case BooleanColumn():
-            return pl.Boolean()
-        case DatetimeColumn():
-            return pl.Datetime("us")
-        case _:
-            return pl.String()

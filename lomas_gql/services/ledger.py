@@ -9,17 +9,15 @@ Whatever dies in between leaves the charge in place.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 
-import psutil
 from sqlalchemy import CursorResult, or_, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from lomas_gql.database.engine import Database
-from lomas_gql.database.models import Dataset, FittedModel, Grant, Release, ReleaseStatus, User, now
+from lomas_gql.database.models import Dataset, FittedModel, Grant, Release, ReleaseStatus, User
 from lomas_gql.errors import (
     CANCELLED,
     BudgetExceeded,
@@ -29,6 +27,7 @@ from lomas_gql.errors import (
     QueryOngoing,
 )
 from lomas_gql.privacy import PrivacyLoss
+from lomas_gql.services.leases import Lease
 
 
 @dataclass(frozen=True)
@@ -43,23 +42,6 @@ class Reservation:
     digest: str
     key: str | None
     dataset_version: str | None = None
-
-
-@dataclass(frozen=True)
-class Lease:
-    """The process that runs a release, and how long its word lasts without renewal."""
-
-    server: str
-    seconds: float
-
-    def until(self) -> datetime:
-        return now() + timedelta(seconds=self.seconds)
-
-
-def lease_of_this_process(host: str, seconds: float) -> Lease:
-    """A lease that names this very process: a later one with the same number started at another time."""
-    process = psutil.Process()
-    return Lease(f"{host}:{process.pid}:{process.create_time():.2f}", seconds)
 
 
 async def reserve(database: Database, reservation: Reservation, lease: Lease, slots: int) -> Release:
@@ -93,7 +75,9 @@ async def cancel(database: Database, user_id: int, release_id: int) -> bool:
         col(Release.status) == ReleaseStatus.RUNNING.value,
     )
     async with database.writing() as session:
-        return await _changed(session, running.values(**_ended(ReleaseStatus.CANCELLED), failure=CANCELLED)) == 1
+        return (
+            await _changed(session, running.values(**Release.ended(ReleaseStatus.CANCELLED), failure=CANCELLED)) == 1
+        )
 
 
 async def ended_among(database: Database, release_ids: list[int]) -> list[int]:
@@ -127,34 +111,7 @@ async def fail(
         await session.exec(dataset.values(_plus(Dataset, more)))
         charged = {"epsilon": release.epsilon + more.epsilon_units, "delta": release.delta + more.delta_units}
         running = update(Release).where(col(Release.id) == release.id)
-        await session.exec(running.values(**_ended(ReleaseStatus.FAILED), failure=reason, **charged))
-
-
-async def interrupt_dead(database: Database, lease: Lease) -> int:
-    """Settles as INTERRUPTED, and charged, what dead servers left running. Returns how many.
-
-    A server is dead when its lease has run out, or when it is a process of this host that no longer exists.
-    """
-    host = lease.server.partition(":")[0]
-    async with database.reading() as session:
-        running = (await session.exec(select(Release).where(Release.status == ReleaseStatus.RUNNING.value))).all()
-    dead = [r for r in running if r.lease_until <= now() or (_is_of(host, r) and not _is_alive(r.server))]
-    for release in dead:
-        await _interrupt(database, release)
-    return len(dead)
-
-
-async def renew(database: Database, lease: Lease, release_ids: list[int]) -> None:
-    """Prolongs this server's lease on what it is running; what it has lost sight of runs out."""
-    if not release_ids:
-        return
-    mine = update(Release).where(
-        col(Release.id).in_(release_ids),
-        col(Release.server) == lease.server,
-        col(Release.status) == ReleaseStatus.RUNNING.value,
-    )
-    async with database.writing() as session:
-        await session.exec(mine.values(lease_until=lease.until()))
+        await session.exec(running.values(**Release.ended(ReleaseStatus.FAILED), failure=reason, **charged))
 
 
 async def grant_of(session: AsyncSession, user_id: int, dataset_id: int) -> Grant:
@@ -336,43 +293,13 @@ async def _end(
         col(Release.server) == lease.server,
     )
     async with database.writing() as session:
-        ended = await _changed(session, ours.values(**_ended(status), **values)) == 1
+        ended = await _changed(session, ours.values(**Release.ended(status), **values)) == 1
         if ended and model is not None:
             session.add(FittedModel(release_id=release.id, content=model))
     return ended
-
-
-async def _interrupt(database: Database, release: Release) -> None:
-    # Still the lease that was seen: one renewed meanwhile is alive.
-    dead = update(Release).where(
-        col(Release.id) == release.id,
-        col(Release.status) == ReleaseStatus.RUNNING.value,
-        col(Release.lease_until) == release.lease_until,
-    )
-    async with database.writing() as session:
-        await session.exec(dead.values(**_ended(ReleaseStatus.INTERRUPTED), failure=INTERRUPTED))
-
-
-INTERRUPTED = "The server stopped while the query ran. It was charged; nothing was released."
-
-
-def _ended(status: ReleaseStatus) -> dict[str, Any]:
-    return {"status": status.value, "slot": None, "finished_at": now()}
 
 
 async def _changed(session: AsyncSession, statement: Any) -> int:
     result = await session.exec(statement)
     assert isinstance(result, CursorResult)
     return result.rowcount
-
-
-def _is_of(host: str, release: Release) -> bool:
-    return release.server.partition(":")[0] == host
-
-
-def _is_alive(server: str) -> bool:
-    _, pid, started = server.rsplit(":", 2)
-    try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" == started
-    except psutil.NoSuchProcess:
-        return False

@@ -15,7 +15,7 @@ from lomas_gql.errors import CANCELLED, LibraryFailed, ReleaseNotRunning
 from lomas_gql.libraries.base import Answer, DPQuery, Library
 from lomas_gql.metadata import Metadata
 from lomas_gql.progress import Progress
-from lomas_gql.services import catalogue, jobs, ledger
+from lomas_gql.services import catalogue, jobs, leases, ledger
 from lomas_gql.services.jobs import Failed
 from lomas_gql.services.runtime import Runtime
 from lomas_gql.settings import Settings
@@ -158,8 +158,8 @@ async def keep_lease(runtime: Runtime) -> None:
     while True:
         await asyncio.sleep(runtime.lease.seconds / 3)
         try:
-            await ledger.renew(runtime.database, runtime.lease, list(runtime.running))
-            await ledger.interrupt_dead(runtime.database, runtime.lease)
+            await leases.renew(runtime.database, runtime.lease, list(runtime.running))
+            await leases.interrupt_dead(runtime.database, runtime.lease)
             await drop_ended(runtime)
         except Exception as error:  # noqa: BLE001 (the database may be away for a while: try again)
             log.warning("The lease was not renewed: %s", type(error).__name__)

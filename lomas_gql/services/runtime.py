@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from lomas_gql.database.engine import Database
 from lomas_gql.libraries.base import Answer
 from lomas_gql.services.jobs import Failed
-from lomas_gql.services.ledger import Lease
+from lomas_gql.services.leases import Lease
 from lomas_gql.settings import Settings
 from lomas_gql.workers.pool import Workers
 

@@ -14,10 +14,11 @@ from lomas_gql.database.engine import Database
 from lomas_gql.database.models import Dataset, Grant, Release, User, now
 from lomas_gql.errors import BudgetExceeded, DatasetUnavailable, IdempotencyConflict, InvalidQuery, QueryOngoing
 from lomas_gql.privacy import PrivacyLoss
-from lomas_gql.services import ledger
-from lomas_gql.services.ledger import Lease, Reservation
+from lomas_gql.services import leases, ledger
+from lomas_gql.services.leases import Lease
+from lomas_gql.services.ledger import Reservation
 
-LEASE = ledger.lease_of_this_process("here", 15)
+LEASE = leases.lease_of_this_process("here", 15)
 COST = PrivacyLoss.declared("0.1", "1e-6")
 
 
@@ -205,7 +206,7 @@ Interrupt = Callable[[Database], Awaitable[int]]
 async def test_a_dead_process_of_this_host_is_settled_at_once_and_stays_charged(database: Database) -> None:
     dead = Lease("here:999999999:1.00", 15)
     release = await ledger.reserve(database, reservation(), dead, 1)
-    assert await ledger.interrupt_dead(database, LEASE) == 1
+    assert await leases.interrupt_dead(database, LEASE) == 1
     assert await statuses(database) == ["INTERRUPTED"]
     assert await spent(database) == COST
     # Its answer comes too late: it must not leave.
@@ -216,13 +217,13 @@ async def test_a_dead_process_of_this_host_is_settled_at_once_and_stays_charged(
 async def test_a_live_server_keeps_its_releases(database: Database) -> None:
     await ledger.reserve(database, reservation(), LEASE, 1)
     await ledger.reserve(database, reservation(user=2), Lease("elsewhere:1:1.00", 15), 1)
-    assert await ledger.interrupt_dead(database, LEASE) == 0
+    assert await leases.interrupt_dead(database, LEASE) == 0
 
 
 async def test_another_hosts_releases_are_settled_when_its_lease_runs_out(database: Database) -> None:
     gone = Lease("elsewhere:1:1.00", -1)
     await ledger.reserve(database, reservation(), gone, 1)
-    assert await ledger.interrupt_dead(database, LEASE) == 1
+    assert await leases.interrupt_dead(database, LEASE) == 1
 
 
 async def test_only_the_server_that_runs_a_release_can_end_it(database: Database) -> None:
@@ -233,7 +234,7 @@ async def test_only_the_server_that_runs_a_release_can_end_it(database: Database
 
 async def test_a_renewed_lease_lasts_longer(database: Database) -> None:
     mine = await ledger.reserve(database, reservation(), Lease(LEASE.server, 1), 1)
-    await ledger.renew(database, LEASE, [mine.id])
+    await leases.renew(database, LEASE, [mine.id])
     async with database.reading() as session:
         [release] = await session.exec(select(Release))
     assert release.lease_until > now() + timedelta(seconds=10)

@@ -29,7 +29,7 @@ from lomas_gql.libraries.base import Answer, Library
 from lomas_gql.metadata import Metadata
 from lomas_gql.privacy import PrivacyLoss
 from lomas_gql.rows import Rows
-from lomas_gql.services import administration, catalogue, ledger, releases
+from lomas_gql.services import administration, catalogue, leases, ledger, releases
 from lomas_gql.services.importing import import_catalogue
 from lomas_gql.services.releases import Input
 from lomas_gql.services.runtime import Runtime
@@ -81,7 +81,7 @@ async def runtime(tmp_path: Path) -> AsyncIterator[Runtime]:
     settings = Settings(
         data_dir=tmp_path, database_url="", preflight_rows=PREFLIGHT, query_seconds=3, check_seconds=20
     )
-    lease = ledger.lease_of_this_process("here", 15)
+    lease = leases.lease_of_this_process("here", 15)
     runtime = Runtime(settings, Database(settings.url), lease, Workers(1, 4096), Workers(1, 4096))
     await runtime.database.upgrade()
     await import_catalogue(runtime.database, [DEMO / "catalogue.yaml"])
@@ -237,8 +237,8 @@ async def test_a_release_that_cannot_be_settled_is_interrupted_when_its_lease_ru
             await releases.execute(short, VIEWER, asked(Fake()), None)
     assert await history(runtime) == ["RUNNING"]
     await asyncio.sleep(0.6)
-    await ledger.renew(runtime.database, short.lease, list(short.running))
-    assert await ledger.interrupt_dead(runtime.database, short.lease) == 1
+    await leases.renew(runtime.database, short.lease, list(short.running))
+    assert await leases.interrupt_dead(runtime.database, short.lease) == 1
     assert await history(runtime) == ["INTERRUPTED"]
     assert await spent(runtime) == "0.5"
 

@@ -19,14 +19,11 @@ from lomas_gql.libraries.opendp.expressions import Scope, expression, expression
 from lomas_gql.libraries.opendp.literals import FIELD, fields, items, node, refused, text
 from lomas_gql.libraries.opendp.text import building, parsed, shown
 from lomas_gql.metadata import (
-    BooleanColumn,
-    CategoricalColumn,
     Column,
-    DatetimeColumn,
     Key,
     Metadata,
-    NumericColumn,
 )
+from lomas_gql.rows import dtype_of
 
 # A context's leaf holds the analyst's dummy rows, a byte at a time.
 TEXT_LIMIT = 2_000_000
@@ -140,7 +137,7 @@ def _rows(value: Any, metadata: Metadata) -> tuple[pl.LazyFrame, Scope]:
     if name == "DataFrameScan":
         fields(body, "df", "schema")
         columns = {column.name: column for column in metadata.columns if not column.private_id}
-        schema = pl.Schema({name: _dtype(column) for name, column in columns.items()})
+        schema = pl.Schema({name: dtype_of(column) for name, column in columns.items()})
         return pl.LazyFrame(schema=schema), Scope(columns, metadata.private_id, schema)
     if name not in _ROW_NODES:
         raise _not_accepted(name, "rows are filtered, selected, or given columns")
@@ -247,16 +244,3 @@ def _plan(
         raise refused(f"it has more than {NOISE_LIMIT} noised statistics")
     columns = tuple(column.name for column in metadata.columns if not column.private_id)
     return Plan(lazy, grouping, orders, tuple(scope.scales), columns)
-
-
-def _dtype(column: Column) -> pl.DataType:
-    match column:
-        case NumericColumn(integer=True) | CategoricalColumn(integer=True):
-            return pl.Int64()
-        case NumericColumn():
-            return pl.Float64()
-        case BooleanColumn():
-            return pl.Boolean()
-        case DatetimeColumn():
-            return pl.Datetime("us")
-    return pl.String()
