@@ -135,15 +135,21 @@ class Overspent(LomasError):
 class ConditionTooRare(LomasError):
     """Too few synthetic rows meet a condition. It speaks of synthetic rows only, so it may be shown.
 
-    `model` is the fitted model, where fitting it was charged: it can be sampled under another condition.
+    `kept` is the answer that holds the fitted model, where fitting it was charged: it can be sampled under
+    another condition.
     """
 
-    def __init__(self, found: int, wanted: int, drawn: int, model: bytes | None = None) -> None:
-        super().__init__(f"The condition is too rare: {found} of {wanted} rows met it among {drawn} synthetic ones.")
-        self.found, self.wanted, self.drawn, self.model = found, wanted, drawn, model
+    def __init__(self, found: int, wanted: int, drawn: int, kept: object = None) -> None:
+        super().__init__(
+            f"The condition is too rare: {found} of {wanted} rows met it among {drawn} synthetic ones. "
+            "The release keeps its model; sample it under another condition."
+            if kept is not None
+            else f"The condition is too rare: {found} of {wanted} rows met it among {drawn} synthetic ones."
+        )
+        self.found, self.wanted, self.drawn, self.kept = found, wanted, drawn, kept
 
-    def __reduce__(self) -> tuple[type[ConditionTooRare], tuple[int, int, int, bytes | None]]:
-        return type(self), (self.found, self.wanted, self.drawn, self.model)
+    def __reduce__(self) -> tuple[type[ConditionTooRare], tuple[int, int, int, object]]:
+        return type(self), (self.found, self.wanted, self.drawn, self.kept)
 
 
 CANCELLED = "The query was cancelled while it ran. It was charged; nothing was released."

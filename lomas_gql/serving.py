@@ -31,6 +31,7 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
         # The access log would hold what clients write into URLs.
         access_log=False,
         server_header=False,
+        ws_max_size=settings.max_body_bytes,
     )
 
 

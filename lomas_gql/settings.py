@@ -42,7 +42,7 @@ class Settings(BaseSettings):
         default=600, gt=0, le=86_400, description="The same for a synthesizer, on dummy rows too."
     )
     worker_megabytes: int = Field(
-        default=4096, ge=256, description="Memory limit of one worker process; over it, the process ends."
+        default=4096, ge=1024, description="Memory limit of one worker process; over it, the process ends."
     )
     check_seconds: float = Field(
         default=30, gt=0, le=3600, description="Time limit of an estimate or a dummy run, in seconds."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import subprocess
 import time
@@ -12,10 +13,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import websockets.exceptions
+import websockets.sync.client
 from gql import Client as GqlClient
 from gql import gql
+from gql.transport.exceptions import TransportQueryError
 from gql.transport.websockets import WebsocketsTransport
 
+from lomas_gql.auth import digest_of
+from lomas_gql.database.engine import Database
+from lomas_gql.services import tokens
 from tests.conftest import DEMO, Client, Server
 from tests.test_main_path import BUDGET
 
@@ -159,6 +166,53 @@ def test_a_stranger_follows_nothing(server: Server) -> None:
     assert asyncio.run(followed(server.user(), release["id"])) == []
 
 
+EXECUTED = "mutation($input: DpQueryInput!) { execute(input: $input) { __typename } }"
+
+
+def test_a_revoked_token_is_refused_on_a_connection_that_is_open(server: Server) -> None:
+    client = server.user()
+    cheap = synth("MWEM", None)
+
+    async def converse() -> list[str]:
+        async with GqlClient(transport=websocket(client)) as session:
+            query = gql(EXECUTED)
+            query.variable_values = cheap
+            seen = [(await session.execute(query))["execute"]["__typename"]]
+            state = gql('{ dataset(name: "PENGUIN") { budget { spent { epsilon } } history { totalCount } } }')
+            fresh = (await session.execute(state))["dataset"]
+            # What was read on this connection before must not stand for what is so now.
+            assert (fresh["budget"]["spent"]["epsilon"], fresh["history"]["totalCount"]) == (3.0, 1)
+            await asyncio.to_thread(server.run, revoke_all)
+            with pytest.raises(TransportQueryError) as refused:
+                await session.execute(query)
+            assert refused.value.errors is not None
+            return [*seen, refused.value.errors[0]["extensions"]["code"]]
+
+    async def revoke_all(database: Database) -> None:
+        for info in await tokens.tokens(database):
+            if digest_of(str(client.token)) == info.token.digest:
+                await tokens.revoke_token(database, info.token.id)
+
+    assert asyncio.run(converse()) == ["Executed", "UNAUTHENTICATED"]
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "5", "NaN", '{"type": "subscribe", "id": "1", "payload": 5}', '{"type": "x"}', "\x00"]
+)
+def test_a_malformed_message_ends_its_connection_alone(server: Server, text: str) -> None:
+    url = server.url.replace("http", "ws") + "/graphql"
+    with websockets.sync.client.connect(url, subprotocols=["graphql-transport-ws"]) as socket:  # type: ignore[list-item]
+        socket.send('{"type": "connection_init"}')
+        assert json.loads(socket.recv(10))["type"] == "connection_ack"
+        socket.send(text)
+        with pytest.raises(websockets.exceptions.ConnectionClosed) as ended:
+            socket.recv(10)
+    assert ended.value.rcvd is not None
+    assert 4400 <= ended.value.rcvd.code < 4500
+    assert server.user().data("{ serverState { live } }")["serverState"]["live"] is True
+    assert "Traceback" not in (server.data_dir / "server.log").read_text()
+
+
 def test_cancelling_stops_the_worker_and_keeps_the_charge(server: Server) -> None:
     client = server.user()
     release = submitted(client, synth("AIM", columns=None))
@@ -197,7 +251,20 @@ def test_a_key_submits_once(server: Server) -> None:
 
 
 def test_a_condition_too_rare_is_a_clear_error(server: Server) -> None:
-    client = server.user()
+    client = server.user(epsilon="30")
+    # In bounds, and so no mistake; but no species has nearly so few, so hardly a synthetic row meets it.
+    rare = synth(
+        "MWEM", None, epsilon=20.0, columns=["flipper_length_mm"], sampleRows=10_000,
+        bins=[{"column": "flipper_length_mm", "bins": 200}], condition="flipper_length_mm < 150.5",
+    )  # fmt: skip
+    failed = client.data(EXECUTE, rare)["execute"]
+    assert failed["__typename"] == "LibraryFailed"
+    assert "too rare" in failed["message"]
+    nodes = '{ dataset(name: "PENGUIN") { history { nodes { id } } } }'
+    [release] = client.data(nodes)["dataset"]["history"]["nodes"]
+    kept = client.data(FETCH, {"id": release["id"]})["release"]
+    assert kept["status"] == "FAILED"
+    assert kept["result"]["sample"]["rowCount"] == 5
     impossible = client.data(ESTIMATE, synth("MWEM", None, condition="species = 'Emu'"))["estimateCost"]
     assert impossible["__typename"] == "InvalidQuery"
 
@@ -215,14 +282,17 @@ def submitted(client: Client, query: dict[str, Any]) -> dict[str, Any]:
     return answer["release"]  # type: ignore[no-any-return]
 
 
-async def followed(client: Client, release: str) -> list[dict[str, Any]]:
-    """The states that a subscription by graphql-transport-ws tells."""
-    transport = WebsocketsTransport(
+def websocket(client: Client) -> WebsocketsTransport:
+    return WebsocketsTransport(
         url=client.url.replace("http", "ws") + "/graphql",
         init_payload={"authorization": f"Bearer {client.token}"},
         subprotocols=[WebsocketsTransport.GRAPHQLWS_SUBPROTOCOL],
     )
+
+
+async def followed(client: Client, release: str) -> list[dict[str, Any]]:
+    """The states that a subscription by graphql-transport-ws tells."""
     query = gql("subscription($id: ID!) { release(id: $id) { status progress phase } }")
     query.variable_values = {"id": release}
-    async with GqlClient(transport=transport) as session:
+    async with GqlClient(transport=websocket(client)) as session:
         return [told["release"] async for told in session.subscribe(query)]

@@ -14,20 +14,32 @@ from lomas_gql.errors import LimitExceeded, Unauthenticated
 from lomas_gql.services import catalogue
 from lomas_gql.services.catalogue import Granted, HistoryFilter, Page
 from lomas_gql.services.runtime import Runtime
+from lomas_gql.services.tokens import viewer_of
 
 HistoryKey: TypeAlias = tuple[int, HistoryFilter]
 
 
 class Context:
-    """One for each request. Reads of one kind are collected and made together."""
+    """One for each operation. Reads of one kind are collected and made together."""
 
-    def __init__(self, runtime: Runtime, viewer: Viewer | None) -> None:
+    def __init__(self, runtime: Runtime, viewer: Viewer | None, authorization: str | None) -> None:
         self.runtime = runtime
         self.maybe_viewer = viewer
+        self.authorization = authorization
         # What a WebSocket client says at connection_init; Strawberry fills it in.
         self.connection_params: dict[str, object] | None = None
         self.histories: DataLoader[HistoryKey, Page[Release]] = DataLoader(self._load_histories)
         self.datasets: DataLoader[int, Granted | None] = DataLoader(self._load_datasets)
+
+    @classmethod
+    async def signed_in(cls, runtime: Runtime, authorization: str | None) -> Context:
+        """A context for whoever the Authorization header speaks for, now."""
+        async with runtime.database.reading() as session:
+            return cls(runtime, await viewer_of(session, authorization), authorization)
+
+    async def anew(self) -> Context:
+        """The same for a later operation on the same connection: a token may have been revoked meanwhile."""
+        return await self.signed_in(self.runtime, self.authorization)
 
     @property
     def viewer(self) -> Viewer:

@@ -11,6 +11,7 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
 from lomas_gql.schema.columns import BooleanColumn, CategoricalColumn, DatetimeColumn, NumericColumn, TextColumn
+from lomas_gql.schema.context import Context
 from lomas_gql.schema.errors import presented
 from lomas_gql.schema.limits import MAX_TOKENS, LimitsExtension
 from lomas_gql.schema.mutations import Mutation
@@ -24,6 +25,12 @@ class Schema(strawberry.Schema):
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         errors[:] = [presented(error) for error in errors]
+
+    async def stream(self, query: str | None, *args: Any, **kwargs: Any) -> Any:
+        """Each operation on a WebSocket signs in anew and reads anew: the connection may be hours old."""
+        if isinstance(kwargs.get("context_value"), Context):
+            kwargs["context_value"] = await kwargs["context_value"].anew()
+        return await super().stream(query, *args, **kwargs)
 
 
 def _extensions() -> list[Any]:

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 
 import strawberry
 
+from lomas_gql.errors import Unauthenticated
 from lomas_gql.schema.context import Info
 from lomas_gql.schema.ids import number_in
 from lomas_gql.schema.queries import ReleaseId
@@ -19,4 +20,7 @@ class Subscription:
     async def release(self, info: Info, id: ReleaseId) -> AsyncGenerator[Release, None]:
         viewer = info.context.viewer
         async for row in running.follow(info.context.runtime, viewer, number_in(id, "Release") or 0):
+            # A token may be revoked while its bearer listens.
+            if (await info.context.anew()).maybe_viewer != viewer:
+                raise Unauthenticated("Your token does not hold any more.")
             yield Release.of(row)

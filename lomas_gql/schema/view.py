@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+from contextlib import suppress
 from typing import Any
 
 from cross_web import HTTPException
@@ -23,7 +25,11 @@ from lomas_gql.schema.errors import presented
 from lomas_gql.schema.limits import MAX_TOKENS
 from lomas_gql.schema.schema import schema
 from lomas_gql.services.runtime import Runtime
-from lomas_gql.services.tokens import viewer_of
+
+log = logging.getLogger(__name__)
+
+MAX_SUBSCRIPTIONS = 50
+"""Operations under way on one WebSocket connection."""
 
 
 class View(GraphQL[Context, None]):
@@ -35,12 +41,13 @@ class View(GraphQL[Context, None]):
             graphql_ide=None,
             multipart_uploads_enabled=False,
             subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
+            max_subscriptions_per_connection=MAX_SUBSCRIPTIONS,
         )
         self.runtime = runtime
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            await self.run(WebSocket(scope, receive, send))
+            await self._converse(WebSocket(scope, receive, send))
             return
         try:
             response = await self.run(_Bounded(scope, receive, self.runtime.settings.max_body_bytes))
@@ -48,28 +55,34 @@ class View(GraphQL[Context, None]):
             response = _refused(error.status_code, error.reason)
         await response(scope, receive, send)
 
+    async def _converse(self, websocket: WebSocket) -> None:
+        try:
+            await self.run(websocket)
+        except Exception as error:  # noqa: BLE001 (a message that is no GraphQL: the traceback would hold it)
+            log.warning("a WebSocket connection was ended: %s", type(error).__name__)
+            with suppress(RuntimeError):
+                await websocket.close(4400)
+
     async def get_context(self, request: Request | WebSocket, response: Any) -> Context:
-        async with self.runtime.database.reading() as session:
-            viewer = await viewer_of(session, request.headers.get("authorization"))
-        return Context(self.runtime, viewer)
+        return await Context.signed_in(self.runtime, request.headers.get("authorization"))
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
         """Signs in a client that cannot set headers: `{authorization: "Bearer …"}` at connection_init."""
         said = (context.connection_params or {}).get("authorization")
         if isinstance(said, str):
-            async with self.runtime.database.reading() as session:
-                context.maybe_viewer = await viewer_of(session, said)
+            context.authorization = said
         return UNSET  # type: ignore[no-any-return]
 
     def decode_json(self, data: str | bytes) -> object:
         try:
-            decoded: object = json.loads(data, parse_constant=_not_json, parse_float=_finite)
+            decoded: Any = json.loads(data, parse_constant=_not_json, parse_float=_finite)
             # Half of a surrogate pair is no text: no database or library can hold it.
             json.dumps(decoded, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
-            raise HTTPException(400, "The body is not JSON.") from None
+            decoded = None
         if not isinstance(decoded, dict):
-            raise HTTPException(400, "The body must be a JSON object.")
+            # What Strawberry makes a bad request of over HTTP, and a clean close over WebSockets.
+            raise json.JSONDecodeError("not a JSON object", "", 0)
         return decoded
 
     def encode_json(self, data: object) -> str:

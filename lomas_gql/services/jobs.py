@@ -39,7 +39,7 @@ class Failed:
     spent: PrivacyLoss | None = None
     # What may be told beyond the fixed message, and what was fitted all the same.
     told: str | None = None
-    model: bytes | None = None
+    kept: Answer | None = None
 
 
 def estimate(query: DPQuery, metadata: Metadata) -> PrivacyLoss | InvalidQuery:
@@ -83,7 +83,8 @@ def release(
         return Failed("Overspent", error.spent)
     except ConditionTooRare as error:
         # It speaks of synthetic rows: post-processing of what was noised and charged.
-        return Failed("ConditionTooRare", told=error.message, model=error.model)
+        kept = error.kept if isinstance(error.kept, Answer) else None
+        return Failed("ConditionTooRare", told=error.message, kept=kept)
     except BaseException as error:  # noqa: BLE001 (its text may hold a cell, so not even that is kept)
         return Failed(type(error).__name__)
     finally:
@@ -98,6 +99,8 @@ def sampled(
         return sample(model, rows, condition, metadata)
     except (InvalidQuery, ConditionTooRare) as error:
         return error
+    except BaseException as error:  # noqa: BLE001 (it can speak of the stored model alone)
+        return InvalidQuery.at("sample", message=f"The model could not be sampled ({type(error).__name__}).")
 
 
 @lru_cache(maxsize=4)

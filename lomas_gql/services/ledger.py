@@ -26,6 +26,7 @@ from lomas_gql.errors import (
     InvalidQuery,
     QueryOngoing,
 )
+from lomas_gql.libraries.base import Answer
 from lomas_gql.privacy import PrivacyLoss
 from lomas_gql.services.leases import Lease
 
@@ -60,11 +61,9 @@ async def reserve(database: Database, reservation: Reservation, lease: Lease, sl
     return release
 
 
-async def settle(
-    database: Database, release: Release, lease: Lease, answer: dict[str, Any], model: bytes | None = None
-) -> bool:
+async def settle(database: Database, release: Release, lease: Lease, answer: Answer) -> bool:
     """Stores the answer and ends the release. False where it is no longer ours: the answer must not leave."""
-    return await _end(database, release, lease, ReleaseStatus.RELEASED, model, answer=answer)
+    return await _end(database, release, lease, ReleaseStatus.RELEASED, answer)
 
 
 async def cancel(database: Database, user_id: int, release_id: int) -> bool:
@@ -97,21 +96,25 @@ async def fail(
     lease: Lease,
     reason: str,
     spent: PrivacyLoss | None = None,
-    model: bytes | None = None,
+    kept: Answer | None = None,
 ) -> None:
-    """Ends the release without an answer. The charge stays; where more than it was `spent`, that is charged."""
-    if spent is None:
-        await _end(database, release, lease, ReleaseStatus.FAILED, model, failure=reason)
-        return
-    more = spent.less(release.cost)
+    """Ends the release without what was asked for. The charge stays; where more was `spent`, that is charged.
+
+    `kept` is what was released all the same: a model that no row could be sampled from.
+    """
+    if spent is not None:
+        await _charge_more(database, release, spent.less(release.cost))
+    await _end(database, release, lease, ReleaseStatus.FAILED, kept, failure=reason)
+
+
+async def _charge_more(database: Database, release: Release, more: PrivacyLoss) -> None:
+    charged = {"epsilon": release.epsilon + more.epsilon_units, "delta": release.delta + more.delta_units}
     async with database.writing() as session:
         grant = update(Grant).where(*_grant_of(release.user_id, release.dataset_id))
         await session.exec(grant.values(_plus(Grant, more)))
         dataset = update(Dataset).where(col(Dataset.id) == release.dataset_id)
         await session.exec(dataset.values(_plus(Dataset, more)))
-        charged = {"epsilon": release.epsilon + more.epsilon_units, "delta": release.delta + more.delta_units}
-        running = update(Release).where(col(Release.id) == release.id)
-        await session.exec(running.values(**Release.ended(ReleaseStatus.FAILED), failure=reason, **charged))
+        await session.exec(update(Release).where(col(Release.id) == release.id).values(**charged))
 
 
 async def grant_of(session: AsyncSession, user_id: int, dataset_id: int) -> Grant:
@@ -284,18 +287,19 @@ async def _end(
     release: Release,
     lease: Lease,
     status: ReleaseStatus,
-    model: bytes | None = None,
-    **values: Any,
+    answer: Answer | None,
+    failure: str | None = None,
 ) -> bool:
     ours = update(Release).where(
         col(Release.id) == release.id,
         col(Release.status) == ReleaseStatus.RUNNING.value,
         col(Release.server) == lease.server,
     )
+    values = Release.ended(status) | {"answer": answer and answer.to_json(), "failure": failure}
     async with database.writing() as session:
-        ended = await _changed(session, ours.values(**Release.ended(status), **values)) == 1
-        if ended and model is not None:
-            session.add(FittedModel(release_id=release.id, content=model))
+        ended = await _changed(session, ours.values(**values)) == 1
+        if ended and answer is not None and answer.model is not None:
+            session.add(FittedModel(release_id=release.id, content=answer.model))
     return ended
 
 

@@ -174,7 +174,13 @@ async def _submitted(runtime: Runtime, viewer: Viewer, asked: Input, key: str | 
     granted, stored = await _looked_up(runtime, viewer, asked, key)
     if stored is not None:
         return Submitted(stored, replayed=True)
-    release, work = await _reserved(runtime, viewer, asked, granted, key)
+    try:
+        release, work = await _reserved(runtime, viewer, asked, granted, key)
+    except QueryOngoing:
+        _, stored = await _looked_up(runtime, viewer, asked, key)
+        if stored is None:
+            raise
+        return Submitted(stored, replayed=True)
     running.start(runtime, release, work)
     return Submitted(release, replayed=False)
 
@@ -225,7 +231,7 @@ async def _replayed(runtime: Runtime, viewer: Viewer, granted: Granted, stored: 
     """The answer that was made under the same key, once there is one."""
     async for seen in running.follow(runtime, viewer, stored.id):
         stored = seen
-    if stored.answer is None:
+    if stored.answer is None or stored.failure is not None:
         raise LibraryFailed(stored.library, stored.cost, stored.failure)
     return Executed(stored, Answer.from_json(stored.answer), granted, replayed=True)
 

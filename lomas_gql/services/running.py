@@ -89,11 +89,14 @@ def progress_of(runtime: Runtime, release: Release) -> Progress | None:
 
 
 async def drop_ended(runtime: Runtime) -> None:
-    """Ends the work on releases that were cancelled through another server."""
-    ended = await ledger.ended_among(runtime.database, list(runtime.running))
-    for release_id in ended:
+    """Ends the work on releases that were cancelled through another server, and forgets their progress."""
+    files = {int(file.stem): file for file in _progress_folder(runtime).glob("*.json") if file.stem.isdecimal()}
+    for release_id in await ledger.ended_among(runtime.database, [*runtime.running, *files]):
         if release_id in runtime.running:
             runtime.running[release_id].cancel()
+        elif release_id in files:
+            # A worker that was stopped as it began may have written after its release had ended.
+            files[release_id].unlink(missing_ok=True)
 
 
 def seconds_for(settings: Settings, library: Library) -> float:
@@ -127,13 +130,13 @@ async def _settled(runtime: Runtime, release: Release) -> Answer:
     try:
         outcome = await call
         if isinstance(outcome, Answer):
-            if await ledger.settle(runtime.database, release, runtime.lease, outcome.to_json(), outcome.model):
+            if await ledger.settle(runtime.database, release, runtime.lease, outcome):
                 return outcome
             # It was cancelled meanwhile, or another server took this one for dead: nothing leaves.
             raise LibraryFailed(release.library, release.cost)
         log.warning("release %s on %s failed: %s", release.id, release.library, outcome.kind)
         error = LibraryFailed(release.library, outcome.spent or release.cost, outcome.told)
-        await ledger.fail(runtime.database, release, runtime.lease, error.message, outcome.spent, outcome.model)
+        await ledger.fail(runtime.database, release, runtime.lease, error.message, outcome.spent, outcome.kept)
         raise error
     except asyncio.CancelledError:
         if not call.cancelled():
@@ -150,7 +153,11 @@ async def _settled(runtime: Runtime, release: Release) -> Answer:
 
 
 def _progress_file(runtime: Runtime, release: Release) -> Path:
-    return runtime.settings.data_dir / "progress" / f"{release.id}.json"
+    return _progress_folder(runtime) / f"{release.id}.json"
+
+
+def _progress_folder(runtime: Runtime) -> Path:
+    return runtime.settings.data_dir / "progress"
 
 
 async def keep_lease(runtime: Runtime) -> None:

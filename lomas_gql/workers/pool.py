@@ -88,6 +88,12 @@ def _settle_in(parent: int, megabytes: int) -> None:
 def _watch(parent: int, most: int) -> Any:
     """Ends this process when its server has gone, or when it holds more memory than it may."""
     this = psutil.Process()
-    while os.getppid() == parent and this.memory_info().rss <= most:
+    while os.getppid() == parent and _own_memory(this) <= most:
         time.sleep(0.2)
     os._exit(1)
+
+
+def _own_memory(process: psutil.Process) -> int:
+    # Mapped rows are shared by all workers, and the system takes their pages back when it needs them.
+    held = process.memory_info()
+    return held.rss - getattr(held, "shared", 0)

@@ -13,12 +13,14 @@ from sqlmodel import select
 from lomas_gql.database.engine import Database
 from lomas_gql.database.models import Dataset, Grant, Release, User, now
 from lomas_gql.errors import BudgetExceeded, DatasetUnavailable, IdempotencyConflict, InvalidQuery, QueryOngoing
+from lomas_gql.libraries.base import Answer, Library
 from lomas_gql.privacy import PrivacyLoss
 from lomas_gql.services import leases, ledger
 from lomas_gql.services.leases import Lease
 from lomas_gql.services.ledger import Reservation
 
 LEASE = leases.lease_of_this_process("here", 15)
+ANSWER = Answer(Library.OPENDP, 1)
 COST = PrivacyLoss.declared("0.1", "1e-6")
 
 
@@ -59,7 +61,7 @@ async def statuses(database: Database) -> list[str]:
 async def test_a_reservation_charges_before_anything_runs(database: Database) -> None:
     release = await ledger.reserve(database, reservation(), LEASE, 1)
     assert await spent(database) == COST
-    assert await ledger.settle(database, release, LEASE, {"library": "OPENDP", "value": 1})
+    assert await ledger.settle(database, release, LEASE, ANSWER)
     assert await spent(database) == COST
     assert await statuses(database) == ["RELEASED"]
 
@@ -172,7 +174,7 @@ async def test_one_release_at_a_time_for_each_user(database: Database) -> None:
         await ledger.reserve(database, reservation(), LEASE, 1)
     await ledger.reserve(database, reservation(user=2), LEASE, 1)
     await ledger.reserve(database, reservation(), LEASE, 2)
-    await ledger.settle(database, release, LEASE, {})
+    await ledger.settle(database, release, LEASE, ANSWER)
     await ledger.reserve(database, reservation(), LEASE, 2)
     assert await spent(database) == PrivacyLoss.declared("0.3", "3e-6")
 
@@ -210,7 +212,7 @@ async def test_a_dead_process_of_this_host_is_settled_at_once_and_stays_charged(
     assert await statuses(database) == ["INTERRUPTED"]
     assert await spent(database) == COST
     # Its answer comes too late: it must not leave.
-    assert not await ledger.settle(database, release, dead, {"value": 1})
+    assert not await ledger.settle(database, release, dead, ANSWER)
     await ledger.reserve(database, reservation(), LEASE, 1)
 
 
@@ -228,7 +230,7 @@ async def test_another_hosts_releases_are_settled_when_its_lease_runs_out(databa
 
 async def test_only_the_server_that_runs_a_release_can_end_it(database: Database) -> None:
     release = await ledger.reserve(database, reservation(), LEASE, 1)
-    assert not await ledger.settle(database, release, Lease("elsewhere:1:1.00", 15), {"value": 1})
+    assert not await ledger.settle(database, release, Lease("elsewhere:1:1.00", 15), ANSWER)
     assert await statuses(database) == ["RUNNING"]
 
 

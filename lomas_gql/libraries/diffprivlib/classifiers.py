@@ -23,6 +23,9 @@ from lomas_gql.libraries.diffprivlib.training import (
 SOLVER_TOLERANCE = 1e-10
 """How near its optimum a logistic regression is solved, whatever looser tolerance is allowed."""
 
+SOLVER_ITERATIONS = 10_000
+CONDITIONED_EPSILON = 5.0
+
 
 class _GaussianNB(models.GaussianNB):  # type: ignore[misc]
     """The library's model with the noise of its three statistics set for a replaced row, label included.
@@ -103,7 +106,9 @@ def logistic_regression(
     to norm 1 and the library fits no intercept; C is scaled along. C is also no larger than half of epsilon
     allows (the proof's other half pays for the noise), a rule that the library has too, but follows late.
 
-    The proof is for the optimum, so the solver goes on to SOLVER_TOLERANCE whatever looser `tol` is allowed.
+    The proof is for the optimum, so the solver goes on until it makes no more progress, whatever looser `tol`
+    and `max_iter` are allowed, and C grows no further than CONDITIONED_EPSILON allows: beyond it the objective
+    is so flat that the solver stops visibly short. What distance remains is not covered by the proof.
     Without `data_norm`, columns are first mapped to [-1, 1] by their public bounds, and coefficients back.
     """
     center, scale, norm = _row_frame(training, params)
@@ -114,9 +119,9 @@ def logistic_regression(
     model = models.LogisticRegression(
         epsilon=epsilon,
         data_norm=1.0,
-        C=min(params["C"] * norm**2, 4 * math.expm1(epsilon / classifiers / 4)),
+        C=min(params["C"] * norm**2, 4 * math.expm1(min(epsilon / classifiers, CONDITIONED_EPSILON) / 4)),
         tol=min(params["tol"], SOLVER_TOLERANCE),
-        max_iter=params["max_iter"],
+        max_iter=max(params["max_iter"], SOLVER_ITERATIONS),
         fit_intercept=False,
         accountant=accountant,
     ).fit(z / norm, training.y.astype(np.int64))

@@ -82,23 +82,22 @@ class SmartnoiseSynthQuery:
         return PrivacyLoss.charged(self.epsilon, self.delta or 0.0)
 
     def run(self, rows: Rows, metadata: Metadata) -> Answer:
-        """Fits the synthesizer on `rows` and, with `sample_rows`, draws from it. The model is kept.
+        """Fits the synthesizer on `rows` and, with `sample_rows`, draws from it; without, the model is kept.
 
         Raises:
             InvalidQuery: as `cost`.
-            ConditionTooRare: fitted, but the condition is met too rarely; the error holds the model.
+            ConditionTooRare: fitted, but the condition is met too rarely; the error keeps the model.
         """
         plan = self._plan(metadata)
         with _quiet():
             model = self._fitted(plan, rows.frame)
-        value, stored = {"synthesizer": self.synthesizer.value}, model.to_bytes()
+        kept = Answer(self.library, {"synthesizer": self.synthesizer.value}, model=model.to_bytes())
         if self.sample_rows == 0:
-            return Answer(self.library, value, model=stored)
+            return kept
         try:
-            table = _sampled(model, self.sample_rows, self.condition)
+            return Answer(self.library, kept.value, _sampled(model, self.sample_rows, self.condition))
         except ConditionTooRare as error:
-            raise ConditionTooRare(error.found, error.wanted, _MOST_DRAWN, stored) from None
-        return Answer(self.library, value, table, stored)
+            raise ConditionTooRare(error.found, error.wanted, _MOST_DRAWN, kept) from None
 
     def _plan(self, metadata: Metadata) -> Plan:
         if not 0 <= self.sample_rows <= MAX_SAMPLE_ROWS:
