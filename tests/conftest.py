@@ -116,7 +116,12 @@ class Server:
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(30)
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                # Hung, which is a failure; but it must not outlive the tests.
+                self.kill()
+                raise
 
     def user(self, epsilon: str = "10", delta: str = "0.1", dataset: str = "PENGUIN", **options: Any) -> Client:
         """A fresh user with a budget on a dataset."""
