@@ -15,7 +15,7 @@ from starlette.routing import Route, WebSocketRoute
 from lomas_gql.database.engine import Database
 from lomas_gql.errors import AdministrationError
 from lomas_gql.schema.view import View
-from lomas_gql.services import jobs, leases
+from lomas_gql.services import jobs, settling
 from lomas_gql.services.leases import lease_of_this_process
 from lomas_gql.services.running import keep_lease
 from lomas_gql.services.runtime import Runtime
@@ -41,7 +41,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         if not await runtime.database.is_current():
             raise AdministrationError(NOT_MIGRATED)
-        if interrupted := await leases.interrupt_dead(runtime.database, runtime.lease):
+        if interrupted := await settling.interrupt_dead(runtime.database, runtime.lease):
             log.warning("%d releases of dead servers were settled as INTERRUPTED", interrupted)
         for workers in (runtime.public, runtime.private):
             workers.warm(jobs.warm)

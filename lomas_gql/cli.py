@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from lomas_gql.database.engine import Database
 from lomas_gql.database.models import Dataset, Grant
 from lomas_gql.errors import LomasError
-from lomas_gql.services import administration, importing, tokens
+from lomas_gql.services import administration, audit, importing, tokens, verification
 from lomas_gql.services.catalogue import metadata_of
 from lomas_gql.settings import Settings
 
@@ -34,8 +34,10 @@ catalogue = typer.Typer(help="Users and datasets, from files.", no_args_is_help=
 dataset = typer.Typer(help="The datasets that are served.", no_args_is_help=True)
 user = typer.Typer(help="Who may sign in.", no_args_is_help=True)
 token = typer.Typer(help="API tokens.", no_args_is_help=True)
+history = typer.Typer(help="The append-only history of budgets and releases.", no_args_is_help=True)
 for _name, _group in (("db", db), ("catalogue", catalogue), ("dataset", dataset), ("user", user), ("token", token)):
     app.add_typer(_group, name=_name)
+app.add_typer(history, name="audit")
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)]
@@ -231,6 +233,34 @@ def token_revoke(
     """Ends a token at once."""
     _with_database(lambda database: tokens.revoke_token(database, id))
     typer.echo(f"token {id}: revoked")
+
+
+@history.command("verify")
+def audit_verify(
+    head: Annotated[
+        str | None, typer.Option(help="A hash that was noted before: it must be in the chain.", metavar="HASH")
+    ] = None,
+) -> None:
+    """Recomputes every budget from the history and checks its hash chain. Exit code 1 where anything is wrong."""
+    verified = _with_database(lambda database: verification.verify(database, head))
+    for finding in verified.findings:
+        typer.echo(finding)
+    if verified.findings:
+        _stop(f"{len(verified.findings)} findings in {verified.entries} entries")
+    typer.echo(f"{verified.entries} entries agree with all budgets and releases.\nhead: {verified.head}")
+
+
+@history.command("export")
+def audit_export(
+    after: Annotated[int, typer.Option(help="Only entries behind this one.", min=0, metavar="ID")] = 0,
+) -> None:
+    """Writes the history as JSON lines."""
+
+    async def write(database: Database) -> None:
+        async for entry in audit.exported(database, after):
+            typer.echo(json.dumps(entry))
+
+    _with_database(write)
 
 
 def _caps(dataset: Dataset) -> str:

@@ -101,7 +101,11 @@ class BudgetExceeded(LomasError):
 
 
 class QueryOngoing(LomasError):
-    """Another release of the same user is still running."""
+    """As many releases of the user as may run at once are running; `release_id` is the oldest of them."""
+
+    def __init__(self, message: str, release_id: int | None = None) -> None:
+        super().__init__(message)
+        self.release_id = release_id
 
 
 class IdempotencyConflict(LomasError):
@@ -153,4 +157,5 @@ class ConditionTooRare(LomasError):
 
 
 CANCELLED = "The query was cancelled while it ran. It was charged; nothing was released."
+INTERRUPTED = "The server stopped while the query ran. It was charged; nothing was released."
 LIBRARY_FAILED = "{library} gave no answer on the private rows. The query was charged; nothing was released."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
+import sqlite3
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,6 +82,22 @@ def test_an_owner_sets_up_users_budgets_and_tokens(lomas: Run) -> None:
     assert "new" not in succeed(lomas("user", "list"))
     succeed(lomas("dataset", "remove", "IRIS"))
     assert "IRIS" not in succeed(lomas("dataset", "list"))
+    lines = [json.loads(line) for line in succeed(lomas("audit", "export")).splitlines()]
+    assert lines[-1]["kind"] == "DATASET_REMOVED"
+    verified = succeed(lomas("audit", "verify"))
+    assert verified.endswith(f"head: {lines[-1]['hash']}\n")
+    assert succeed(lomas("audit", "verify", "--head", lines[3]["hash"])) == verified
+
+
+def test_a_tampered_budget_is_told_with_exit_code_1(lomas: Run, tmp_path: Path) -> None:
+    succeed(lomas("db", "upgrade"))
+    succeed(lomas("catalogue", "import", str(DEMO / "catalogue.yaml")))
+    with sqlite3.connect(tmp_path / "data" / "lomas.db") as connection:
+        connection.execute("UPDATE user_grant SET initial_epsilon = 1 WHERE user_id = 1 AND dataset_id = 1")
+    failed = lomas("audit", "verify")
+    assert failed.code == 1
+    assert "grant of ample on PENGUIN: initial is epsilon 0.000000000001" in failed.stdout
+    assert "1 findings" in failed.stderr
 
 
 @pytest.mark.parametrize(
@@ -149,7 +167,8 @@ def test_a_database_that_is_away_is_one_clear_line(lomas: Run) -> None:
     [[], ["demo"], ["serve"], ["db", "upgrade"], ["catalogue", "import"], ["grant"]]
     + [["dataset", verb] for verb in ("list", "show", "cap", "remove")]
     + [["user", verb] for verb in ("list", "show", "add", "remove")]
-    + [["token", verb] for verb in ("create", "list", "revoke")],
+    + [["token", verb] for verb in ("create", "list", "revoke")]
+    + [["audit", verb] for verb in ("verify", "export")],
 )
 def test_every_command_has_help(words: list[str]) -> None:
     shown = CliRunner().invoke(app, [*words, "--help"])

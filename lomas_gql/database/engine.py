@@ -10,7 +10,7 @@ from typing import Any
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, CursorResult, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -30,6 +30,13 @@ class Database:
     async def reading(self) -> AsyncIterator[AsyncSession]:
         """A transaction that changes nothing."""
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncSession]:
+        """The same, where all reads see the database as of one moment, whatever others write meanwhile."""
+        engine = self.engine.execution_options(isolation_level="SERIALIZABLE")
+        async with AsyncSession(engine, expire_on_commit=False) as session:
             yield session
 
     @asynccontextmanager
@@ -59,6 +66,13 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+async def rows_changed(session: AsyncSession, statement: Any) -> int:
+    """Carries out an UPDATE and says how many rows it has changed."""
+    result = await session.exec(statement)
+    assert isinstance(result, CursorResult)
+    return result.rowcount
 
 
 def _engine(url: str) -> AsyncEngine:

@@ -188,11 +188,6 @@ class Release(SQLModel, table=True):
     def cost(self) -> PrivacyLoss:
         return PrivacyLoss(self.epsilon, self.delta)
 
-    @staticmethod
-    def ended(status: ReleaseStatus) -> dict[str, Any]:
-        """The values of a release that ends now with that status: its slot is free again."""
-        return {"status": status.value, "slot": None, "finished_at": now()}
-
 
 class FittedModel(SQLModel, table=True):
     """A synthesizer that a release has fitted: noised figures alone, from which rows are drawn."""
@@ -201,3 +196,42 @@ class FittedModel(SQLModel, table=True):
 
     release_id: int = Field(sa_column=Column(BigKey, ForeignKey("release.id"), primary_key=True))
     content: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class AuditKind(Enum):
+    """What an entry of the history tells."""
+
+    USER_SET = "USER_SET"
+    USER_REMOVED = "USER_REMOVED"
+    DATASET_SET = "DATASET_SET"
+    DATASET_REMOVED = "DATASET_REMOVED"
+    GRANT_SET = "GRANT_SET"
+    CAP_SET = "CAP_SET"
+    SPENT_ELSEWHERE = "SPENT_ELSEWHERE"
+    RELEASE_CHARGED = "RELEASE_CHARGED"
+    RELEASE_CHARGED_MORE = "RELEASE_CHARGED_MORE"
+    RELEASE_ENDED = "RELEASE_ENDED"
+
+
+class AuditEntry(SQLModel, table=True):
+    """An entry of the append-only history. A trigger of the database refuses its change and removal."""
+
+    __tablename__ = "audit_entry"
+
+    # Counted without gaps, so that a missing entry shows.
+    id: int = Field(sa_column=Column(BigKey, primary_key=True, autoincrement=False))
+    at: datetime = _time(nullable=False)
+    actor: str = Field(sa_column=Column(String(300), nullable=False))
+    kind: str = Field(sa_column=Column(String(30), nullable=False))
+    facts: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    hash: str = Field(sa_column=Column(String(64), nullable=False))
+
+
+class AuditHead(SQLModel, table=True):
+    """The end of the history: one row, whose lock puts all entries in order."""
+
+    __tablename__ = "audit_head"
+
+    id: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    entries: int = Field(sa_column=Column(BigInteger, nullable=False))
+    hash: str = Field(sa_column=Column(String(64), nullable=False))

@@ -9,6 +9,7 @@ import strawberry
 from lomas_gql import errors
 from lomas_gql.libraries import base
 from lomas_gql.privacy import PrivacyLoss as ExactLoss
+from lomas_gql.schema.ids import opaque
 from lomas_gql.schema.results import PrivacyLoss
 
 
@@ -53,7 +54,9 @@ class DatasetUnavailable(UserError):
 
 @strawberry.type(description="As many queries of the viewer as may run at once are running. Nothing was charged.")
 class QueryOngoing(UserError):
-    pass
+    release_id: strawberry.ID | None = strawberry.field(
+        description="The oldest release that runs: to be followed or cancelled."
+    )
 
 
 @strawberry.type(description="The idempotency key was used with another input. Nothing was charged.")
@@ -87,8 +90,9 @@ def problem_of(error: errors.LomasError) -> UserError | None:
             return InvalidQuery(code=ErrorCode.INVALID_QUERY, message=error.message, issues=shown)
         case errors.DatasetUnavailable() | errors.SourceUnavailable():
             return DatasetUnavailable(code=ErrorCode.DATASET_UNAVAILABLE, message=error.message)
-        case errors.QueryOngoing():
-            return QueryOngoing(code=ErrorCode.QUERY_ONGOING, message=error.message)
+        case errors.QueryOngoing(release_id=running):
+            id = None if running is None else strawberry.ID(opaque("Release", running))
+            return QueryOngoing(code=ErrorCode.QUERY_ONGOING, message=error.message, release_id=id)
         case errors.IdempotencyConflict():
             return IdempotencyConflict(code=ErrorCode.IDEMPOTENCY_CONFLICT, message=error.message)
         case errors.ReleaseNotRunning():

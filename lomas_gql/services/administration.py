@@ -9,9 +9,10 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from lomas_gql.database.engine import Database
-from lomas_gql.database.models import Dataset, Grant, Token, User, now
+from lomas_gql.database.models import AuditKind, Dataset, Grant, Token, User, now
 from lomas_gql.errors import AdministrationError
 from lomas_gql.privacy import DELTA_UNITS, EPSILON_UNITS, PrivacyLoss
+from lomas_gql.services import audit
 
 
 async def users(database: Database) -> Sequence[User]:
@@ -45,6 +46,7 @@ async def add_user(database: Database, name: str, email: str | None, *, may_quer
         user = user or User(name=name)
         user.email, user.may_query, user.removed_at = email, may_query, None
         session.add(user)
+        await audit.record_user(session, user)
 
 
 async def remove_user(database: Database, name: str) -> None:
@@ -54,6 +56,7 @@ async def remove_user(database: Database, name: str) -> None:
         user.removed_at = now()
         held = update(Token).where(col(Token.user_id) == user.id, col(Token.revoked_at).is_(None))
         await session.exec(held.values(revoked_at=now()))
+        await audit.record(session, AuditKind.USER_REMOVED, {"user": user.name})
 
 
 async def datasets(database: Database) -> Sequence[Dataset]:
@@ -84,6 +87,7 @@ async def remove_dataset(database: Database, name: str) -> int:
     async with database.writing() as session:
         dataset = await _dataset(session, name)
         dataset.removed_at = now()
+        await audit.record(session, AuditKind.DATASET_REMOVED, {"dataset": dataset.name})
     return dataset.id
 
 
@@ -108,6 +112,7 @@ async def cap(database: Database, name: str, amounts: dict[str, str | None]) -> 
             if text is not None:
                 column, units = columns[which]
                 setattr(dataset, column, _cap_units(text, units))
+        await audit.record_caps(session, dataset)
     return dataset
 
 
@@ -134,6 +139,7 @@ async def grant(database: Database, user_name: str, dataset_name: str, epsilon: 
         granted = found or Grant(user_id=user.id, dataset_id=dataset.id)
         granted.initial_epsilon, granted.initial_delta = initial.epsilon_units, initial.delta_units
         session.add(granted)
+        await audit.record_grant(session, user, dataset, granted)
     return granted
 
 

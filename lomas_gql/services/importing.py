@@ -8,16 +8,17 @@ from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from sqlmodel import select
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from lomas_gql.database.engine import Database
-from lomas_gql.database.models import Dataset, Grant, User
+from lomas_gql.database.models import AuditKind, Dataset, Grant, User
 from lomas_gql.datasets.sources import Source
 from lomas_gql.datasets.typing import unfit_columns
 from lomas_gql.errors import AdministrationError, SourceUnavailable
 from lomas_gql.metadata import Metadata, MetadataError, Mistake, mistakes_in
 from lomas_gql.privacy import PrivacyLoss
+from lomas_gql.services import audit
 
 
 class _Entry(BaseModel):
@@ -99,6 +100,8 @@ async def import_catalogue(database: Database, files: list[Path]) -> Imported:
     ready = [(d.dataset_name, *_checked_dataset(file, i, d, mistakes)) for file, i, d in datasets]
     _stop_at(mistakes)
     async with database.writing() as session:
+        # No charge comes in between, and whoever charges takes the grant before the dataset, as here.
+        await session.exec(select(Grant).order_by(col(Grant.user_id), col(Grant.dataset_id)).with_for_update())
         for name, source, facts in ready:
             await _put_dataset(session, imported, name, source, facts)
         for file, collection in collections:
@@ -168,13 +171,13 @@ async def _put_dataset(
     found = (await session.exec(select(Dataset).where(Dataset.name == name))).first()
     # Through JSON's eyes: dates in YAML are written as text.
     facts = yaml_to_json(facts)
-    if found is None:
-        session.add(Dataset(name=name, source=asdict(source), facts=facts))
-        imported.changes.append(f"dataset {name}: added")
-    elif (found.source, found.facts, found.removed_at) != (asdict(source), facts, None):
-        found.source, found.facts, found.removed_at = asdict(source), facts, None
-        imported.changes.append(f"dataset {name}: changed")
-    await session.flush()
+    dataset = found or Dataset(name=name, source=asdict(source), facts=facts)
+    if found and (found.source, found.facts, found.removed_at) == (asdict(source), facts, None):
+        return
+    dataset.source, dataset.facts, dataset.removed_at = asdict(source), facts, None
+    session.add(dataset)
+    imported.changes.append(f"dataset {name}: {'changed' if found else 'added'}")
+    await audit.record_dataset(session, dataset)
 
 
 def yaml_to_json(value: Any) -> Any:
@@ -193,15 +196,7 @@ def yaml_to_json(value: Any) -> Any:
 async def _put_user(
     session: AsyncSession, imported: Imported, mistakes: _Mistakes, file: Path, index: int, entry: _User
 ) -> None:
-    user = (await session.exec(select(User).where(User.name == entry.user_name))).first()
-    if user is None:
-        user = User(name=entry.user_name, email=entry.email, may_query=entry.may_query)
-        imported.changes.append(f"user {entry.user_name}: added")
-    elif (user.email, user.may_query, user.removed_at) != (entry.email, entry.may_query, None):
-        user.email, user.may_query, user.removed_at = entry.email, entry.may_query, None
-        imported.changes.append(f"user {entry.user_name}: changed")
-    session.add(user)
-    await session.flush()
+    user = await _put_account(session, imported, entry)
     for place, amount in enumerate(entry.datasets_list):
         here = ("users", index, entry.user_name, "datasets_list", place)
         try:
@@ -210,24 +205,38 @@ async def _put_user(
             mistakes.add(file, [Mistake(here, str(error))])
 
 
+async def _put_account(session: AsyncSession, imported: Imported, entry: _User) -> User:
+    found = (await session.exec(select(User).where(User.name == entry.user_name))).first()
+    user = found or User(name=entry.user_name)
+    wanted = (entry.email, entry.may_query, None)
+    if found and (found.email, found.may_query, found.removed_at) == wanted:
+        return found
+    user.email, user.may_query, user.removed_at = wanted
+    session.add(user)
+    imported.changes.append(f"user {entry.user_name}: {'changed' if found else 'added'}")
+    await audit.record_user(session, user)
+    return user
+
+
 async def _put_grant(session: AsyncSession, imported: Imported, user: User, amount: _Amount) -> None:
     dataset = (await session.exec(select(Dataset).where(Dataset.name == amount.dataset_name))).first()
     if dataset is None or dataset.removed_at is not None:
         raise ValueError(f"there is no dataset {amount.dataset_name}")
     initial = PrivacyLoss.declared(amount.initial_epsilon, amount.initial_delta)
     spent = PrivacyLoss.charged(amount.total_spent_epsilon, amount.total_spent_delta)
-    grant = await session.get(Grant, (user.id, dataset.id))
-    if grant is None:
-        grant = Grant(user_id=user.id, dataset_id=dataset.id)
-        session.add(grant)
-    before = (grant.initial, grant.spent)
-    grant.initial_epsilon, grant.initial_delta = initial.epsilon_units, initial.delta_units
+    found = await session.get(Grant, (user.id, dataset.id))
+    grant = found or Grant(user_id=user.id, dataset_id=dataset.id, spent_epsilon=0, spent_delta=0)
     # What comes from another platform was spent on the dataset, too.
-    dataset.spent_epsilon += max(0, spent.epsilon_units - grant.spent_epsilon)
-    dataset.spent_delta += max(0, spent.delta_units - grant.spent_delta)
-    session.add(dataset)
-    grant.spent_epsilon = max(grant.spent_epsilon, spent.epsilon_units)
-    grant.spent_delta = max(grant.spent_delta, spent.delta_units)
-    if (grant.initial, grant.spent) != before:
-        imported.changes.append(f"grant of {user.name} on {dataset.name}: set")
-    await session.flush()
+    more = spent.less(grant.spent)
+    if found and found.initial == initial and more == PrivacyLoss():
+        return
+    grant.initial_epsilon, grant.initial_delta = initial.epsilon_units, initial.delta_units
+    for account in (grant, dataset):
+        account.spent_epsilon += more.epsilon_units
+        account.spent_delta += more.delta_units
+        session.add(account)
+    imported.changes.append(f"grant of {user.name} on {dataset.name}: set")
+    await audit.record_grant(session, user, dataset, grant)
+    if more != PrivacyLoss():
+        facts = {"user": user.name, "dataset": dataset.name} | audit.texts(more)
+        await audit.record(session, AuditKind.SPENT_ELSEWHERE, facts)

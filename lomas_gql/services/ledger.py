@@ -11,23 +11,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import CursorResult, or_, update
+from sqlalchemy import or_, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from lomas_gql.database.engine import Database
-from lomas_gql.database.models import Dataset, FittedModel, Grant, Release, ReleaseStatus, User
+from lomas_gql.database.engine import Database, rows_changed
+from lomas_gql.database.models import AuditKind, Dataset, FittedModel, Grant, Release, ReleaseStatus, User
 from lomas_gql.errors import (
-    CANCELLED,
     BudgetExceeded,
     DatasetUnavailable,
     IdempotencyConflict,
     InvalidQuery,
     QueryOngoing,
 )
-from lomas_gql.libraries.base import Answer
 from lomas_gql.privacy import PrivacyLoss
+from lomas_gql.services import audit
 from lomas_gql.services.leases import Lease
 
 
@@ -57,64 +56,21 @@ async def reserve(database: Database, reservation: Reservation, lease: Lease, sl
     async with database.writing() as session:
         release = await _open(session, reservation, lease, slots)
         await _charge(session, reservation)
-        await _check_still_served(session, reservation)
+        user, dataset = await _still_served(session, reservation)
+        await audit.record_charge(session, user, dataset, release)
     return release
 
 
-async def settle(database: Database, release: Release, lease: Lease, answer: Answer) -> bool:
-    """Stores the answer and ends the release. False where it is no longer ours: the answer must not leave."""
-    return await _end(database, release, lease, ReleaseStatus.RELEASED, answer)
-
-
-async def cancel(database: Database, user_id: int, release_id: int) -> bool:
-    """Ends a running release of the user's, on whichever server it runs. False where there is none."""
-    running = update(Release).where(
-        col(Release.id) == release_id,
-        col(Release.user_id) == user_id,
-        col(Release.status) == ReleaseStatus.RUNNING.value,
-    )
-    async with database.writing() as session:
-        return (
-            await _changed(session, running.values(**Release.ended(ReleaseStatus.CANCELLED), failure=CANCELLED)) == 1
-        )
-
-
-async def ended_among(database: Database, release_ids: list[int]) -> list[int]:
-    """Which of these releases run no more."""
-    if not release_ids:
-        return []
-    ended = select(Release.id).where(
-        col(Release.id).in_(release_ids), col(Release.status) != ReleaseStatus.RUNNING.value
-    )
-    async with database.reading() as session:
-        return list((await session.exec(ended)).all())
-
-
-async def fail(
-    database: Database,
-    release: Release,
-    lease: Lease,
-    reason: str,
-    spent: PrivacyLoss | None = None,
-    kept: Answer | None = None,
-) -> None:
-    """Ends the release without what was asked for. The charge stays; where more was `spent`, that is charged.
-
-    `kept` is what was released all the same: a model that no row could be sampled from.
-    """
-    if spent is not None:
-        await _charge_more(database, release, spent.less(release.cost))
-    await _end(database, release, lease, ReleaseStatus.FAILED, kept, failure=reason)
-
-
-async def _charge_more(database: Database, release: Release, more: PrivacyLoss) -> None:
+async def charge_more(session: AsyncSession, release: Release, more: PrivacyLoss, actor: str) -> None:
+    """Charges what a run has spent beyond its cost, whether or not the budget holds it."""
     charged = {"epsilon": release.epsilon + more.epsilon_units, "delta": release.delta + more.delta_units}
-    async with database.writing() as session:
-        grant = update(Grant).where(*_grant_of(release.user_id, release.dataset_id))
-        await session.exec(grant.values(_plus(Grant, more)))
-        dataset = update(Dataset).where(col(Dataset.id) == release.dataset_id)
-        await session.exec(dataset.values(_plus(Dataset, more)))
-        await session.exec(update(Release).where(col(Release.id) == release.id).values(**charged))
+    grant = update(Grant).where(*_grant_of(release.user_id, release.dataset_id))
+    await session.exec(grant.values(_plus(Grant, more)))
+    dataset = update(Dataset).where(col(Dataset.id) == release.dataset_id)
+    await session.exec(dataset.values(_plus(Dataset, more)))
+    await session.exec(update(Release).where(col(Release.id) == release.id).values(**charged))
+    facts = {"release": release.id} | audit.texts(more)
+    await audit.record(session, AuditKind.RELEASE_CHARGED_MORE, facts, actor)
 
 
 async def grant_of(session: AsyncSession, user_id: int, dataset_id: int) -> Grant:
@@ -163,13 +119,11 @@ async def free_slots(session: AsyncSession, user_id: int, slots: int) -> list[in
     Raises:
         QueryOngoing: all are taken.
     """
-    running = await session.exec(
-        select(Release.slot).where(Release.user_id == user_id, col(Release.slot).is_not(None))
-    )
-    taken = set(running.all())
-    free = [slot for slot in range(slots) if slot not in taken]
+    held = select(Release.slot, Release.id).where(Release.user_id == user_id, col(Release.slot).is_not(None))
+    running = dict((await session.exec(held)).all())
+    free = [slot for slot in range(slots) if slot not in running]
     if not free:
-        raise _ongoing()
+        raise QueryOngoing("Another query of yours is still running.", min(running.values()))
     return free
 
 
@@ -198,10 +152,6 @@ def _opened(reservation: Reservation, lease: Lease, slot: int) -> Release:
     )
 
 
-def _ongoing() -> QueryOngoing:
-    return QueryOngoing("Another query of yours is still running; see viewer.ongoing.")
-
-
 async def _open(session: AsyncSession, reservation: Reservation, lease: Lease, slots: int) -> Release:
     """Writes the release into the first slot that no request at the same moment takes."""
     for slot in await free_slots(session, reservation.user_id, slots):
@@ -213,7 +163,9 @@ async def _open(session: AsyncSession, reservation: Reservation, lease: Lease, s
             await _check_key(session, reservation)
         else:
             return release
-    raise _ongoing()
+    # All that were free a moment ago are taken.
+    await free_slots(session, reservation.user_id, slots)
+    raise QueryOngoing("Another query of yours has just begun.")
 
 
 async def _check_key(session: AsyncSession, reservation: Reservation) -> None:
@@ -222,18 +174,18 @@ async def _check_key(session: AsyncSession, reservation: Reservation) -> None:
     if stored is not None and stored.input_digest != reservation.digest:
         raise IdempotencyConflict("The idempotency key was used before, with another input.")
     if stored is not None:
-        raise QueryOngoing("The same query under this idempotency key has just begun; ask again for its answer.")
+        message = "The same query under this idempotency key has just begun; ask again for its answer."
+        raise QueryOngoing(message, stored.id)
 
 
-async def _check_still_served(session: AsyncSession, reservation: Reservation) -> None:
+async def _still_served(session: AsyncSession, reservation: Reservation) -> tuple[User, Dataset]:
     """Owners may have removed the user or the dataset while the query was tried and its file was read."""
-    user = await session.get(User, reservation.user_id)
-    dataset = await session.get(Dataset, reservation.dataset_id)
-    served = user and user.may_query and user.removed_at is None and dataset and dataset.removed_at is None
-    if not served:
+    user = await session.get_one(User, reservation.user_id)
+    dataset = await session.get_one(Dataset, reservation.dataset_id)
+    if not user.may_query or user.removed_at is not None or dataset.removed_at is not None:
         raise DatasetUnavailable
-    assert dataset is not None
     check_query_cap(dataset, reservation.cost)
+    return user, dataset
 
 
 async def _charge(session: AsyncSession, reservation: Reservation) -> None:
@@ -262,8 +214,8 @@ async def _charge(session: AsyncSession, reservation: Reservation) -> None:
             ),
         )
     )
-    fits = await _changed(session, affordable.values(_plus(Grant, cost))) == 1
-    if not fits or await _changed(session, capped.values(_plus(Dataset, cost))) == 0:
+    fits = await rows_changed(session, affordable.values(_plus(Grant, cost))) == 1
+    if not fits or await rows_changed(session, capped.values(_plus(Dataset, cost))) == 0:
         grant = await grant_of(session, reservation.user_id, reservation.dataset_id)
         dataset = await session.get(Dataset, reservation.dataset_id)
         spent = grant.spent.less(cost) if fits else grant.spent
@@ -280,30 +232,3 @@ def _plus(account: type[Grant | Dataset], cost: PrivacyLoss) -> dict[Any, Any]:
 
 def _grant_of(user_id: int, dataset_id: int) -> tuple[Any, Any]:
     return col(Grant.user_id) == user_id, col(Grant.dataset_id) == dataset_id
-
-
-async def _end(
-    database: Database,
-    release: Release,
-    lease: Lease,
-    status: ReleaseStatus,
-    answer: Answer | None,
-    failure: str | None = None,
-) -> bool:
-    ours = update(Release).where(
-        col(Release.id) == release.id,
-        col(Release.status) == ReleaseStatus.RUNNING.value,
-        col(Release.server) == lease.server,
-    )
-    values = Release.ended(status) | {"answer": answer and answer.to_json(), "failure": failure}
-    async with database.writing() as session:
-        ended = await _changed(session, ours.values(**values)) == 1
-        if ended and answer is not None and answer.model is not None:
-            session.add(FittedModel(release_id=release.id, content=answer.model))
-    return ended
-
-
-async def _changed(session: AsyncSession, statement: Any) -> int:
-    result = await session.exec(statement)
-    assert isinstance(result, CursorResult)
-    return result.rowcount

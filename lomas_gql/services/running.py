@@ -15,7 +15,7 @@ from lomas_gql.errors import CANCELLED, LibraryFailed, ReleaseNotRunning
 from lomas_gql.libraries.base import Answer, DPQuery, Library
 from lomas_gql.metadata import Metadata
 from lomas_gql.progress import Progress
-from lomas_gql.services import catalogue, jobs, leases, ledger
+from lomas_gql.services import catalogue, jobs, leases, settling
 from lomas_gql.services.jobs import Failed
 from lomas_gql.services.runtime import Runtime
 from lomas_gql.settings import Settings
@@ -54,7 +54,7 @@ async def cancel(runtime: Runtime, viewer: Viewer, release_id: int) -> Release:
     Raises:
         ReleaseNotRunning: it has ended, or is not the viewer's.
     """
-    if not await ledger.cancel(runtime.database, viewer.id, release_id):
+    if not await settling.cancel(runtime.database, viewer, release_id):
         raise ReleaseNotRunning
     if release_id in runtime.running:
         runtime.running[release_id].cancel()
@@ -91,7 +91,7 @@ def progress_of(runtime: Runtime, release: Release) -> Progress | None:
 async def drop_ended(runtime: Runtime) -> None:
     """Ends the work on releases that were cancelled through another server, and forgets their progress."""
     files = {int(file.stem): file for file in _progress_folder(runtime).glob("*.json") if file.stem.isdecimal()}
-    for release_id in await ledger.ended_among(runtime.database, [*runtime.running, *files]):
+    for release_id in await settling.ended_among(runtime.database, [*runtime.running, *files]):
         if release_id in runtime.running:
             runtime.running[release_id].cancel()
         elif release_id in files:
@@ -130,13 +130,13 @@ async def _settled(runtime: Runtime, release: Release) -> Answer:
     try:
         outcome = await call
         if isinstance(outcome, Answer):
-            if await ledger.settle(runtime.database, release, runtime.lease, outcome):
+            if await settling.settle(runtime.database, release, runtime.lease, outcome):
                 return outcome
             # It was cancelled meanwhile, or another server took this one for dead: nothing leaves.
             raise LibraryFailed(release.library, release.cost)
         log.warning("release %s on %s failed: %s", release.id, release.library, outcome.kind)
         error = LibraryFailed(release.library, outcome.spent or release.cost, outcome.told)
-        await ledger.fail(runtime.database, release, runtime.lease, error.message, outcome.spent, outcome.kept)
+        await settling.fail(runtime.database, release, runtime.lease, error.message, outcome.spent, outcome.kept)
         raise error
     except asyncio.CancelledError:
         if not call.cancelled():
@@ -166,7 +166,7 @@ async def keep_lease(runtime: Runtime) -> None:
         await asyncio.sleep(runtime.lease.seconds / 3)
         try:
             await leases.renew(runtime.database, runtime.lease, list(runtime.running))
-            await leases.interrupt_dead(runtime.database, runtime.lease)
+            await settling.interrupt_dead(runtime.database, runtime.lease)
             await drop_ended(runtime)
         except Exception as error:  # noqa: BLE001 (the database may be away for a while: try again)
             log.warning("The lease was not renewed: %s", type(error).__name__)

@@ -15,10 +15,10 @@ def differences(connection: Connection) -> list[object]:
     return list(compare_metadata(MigrationContext.configure(connection), SQLModel.metadata))
 
 
-def downgrade(connection: Connection) -> None:
+def downgrade_to(connection: Connection, revision: str) -> None:
     config = migrations()
     config.attributes["connection"] = connection
-    command.downgrade(config, "base")
+    command.downgrade(config, revision)
 
 
 async def test_models_and_migrations_agree_up_and_down(database_url: str) -> None:
@@ -30,6 +30,6 @@ async def test_models_and_migrations_agree_up_and_down(database_url: str) -> Non
         async with database.engine.connect() as connection:
             assert await connection.run_sync(differences) == []
         async with database.engine.execution_options(writes=True).begin() as connection:
-            await connection.run_sync(downgrade)
+            await connection.run_sync(downgrade_to, "base")
         assert not await database.is_current()
     await database.close()

@@ -15,7 +15,7 @@ from lomas_gql.database.models import Dataset, Grant, Release, User, now
 from lomas_gql.errors import BudgetExceeded, DatasetUnavailable, IdempotencyConflict, InvalidQuery, QueryOngoing
 from lomas_gql.libraries.base import Answer, Library
 from lomas_gql.privacy import PrivacyLoss
-from lomas_gql.services import leases, ledger
+from lomas_gql.services import leases, ledger, settling
 from lomas_gql.services.leases import Lease
 from lomas_gql.services.ledger import Reservation
 
@@ -61,14 +61,14 @@ async def statuses(database: Database) -> list[str]:
 async def test_a_reservation_charges_before_anything_runs(database: Database) -> None:
     release = await ledger.reserve(database, reservation(), LEASE, 1)
     assert await spent(database) == COST
-    assert await ledger.settle(database, release, LEASE, ANSWER)
+    assert await settling.settle(database, release, LEASE, ANSWER)
     assert await spent(database) == COST
     assert await statuses(database) == ["RELEASED"]
 
 
 async def test_a_failed_run_is_still_charged(database: Database) -> None:
     release = await ledger.reserve(database, reservation(), LEASE, 1)
-    await ledger.fail(database, release, LEASE, "no answer")
+    await settling.fail(database, release, LEASE, "no answer")
     assert await spent(database) == COST
     assert await statuses(database) == ["FAILED"]
 
@@ -76,7 +76,7 @@ async def test_a_failed_run_is_still_charged(database: Database) -> None:
 async def test_a_run_that_spent_more_is_charged_more(database: Database) -> None:
     release = await ledger.reserve(database, reservation(), LEASE, 1)
     more = PrivacyLoss.declared("2", "0")
-    await ledger.fail(database, release, LEASE, "no answer", spent=more)
+    await settling.fail(database, release, LEASE, "no answer", spent=more)
     assert await spent(database) == PrivacyLoss(more.epsilon_units, COST.delta_units)
     with pytest.raises(BudgetExceeded) as caught:
         await ledger.reserve(database, reservation(), LEASE, 1)
@@ -174,7 +174,7 @@ async def test_one_release_at_a_time_for_each_user(database: Database) -> None:
         await ledger.reserve(database, reservation(), LEASE, 1)
     await ledger.reserve(database, reservation(user=2), LEASE, 1)
     await ledger.reserve(database, reservation(), LEASE, 2)
-    await ledger.settle(database, release, LEASE, ANSWER)
+    await settling.settle(database, release, LEASE, ANSWER)
     await ledger.reserve(database, reservation(), LEASE, 2)
     assert await spent(database) == PrivacyLoss.declared("0.3", "3e-6")
 
@@ -208,29 +208,29 @@ Interrupt = Callable[[Database], Awaitable[int]]
 async def test_a_dead_process_of_this_host_is_settled_at_once_and_stays_charged(database: Database) -> None:
     dead = Lease("here:999999999:1.00", 15)
     release = await ledger.reserve(database, reservation(), dead, 1)
-    assert await leases.interrupt_dead(database, LEASE) == 1
+    assert await settling.interrupt_dead(database, LEASE) == 1
     assert await statuses(database) == ["INTERRUPTED"]
     assert await spent(database) == COST
     # Its answer comes too late: it must not leave.
-    assert not await ledger.settle(database, release, dead, ANSWER)
+    assert not await settling.settle(database, release, dead, ANSWER)
     await ledger.reserve(database, reservation(), LEASE, 1)
 
 
 async def test_a_live_server_keeps_its_releases(database: Database) -> None:
     await ledger.reserve(database, reservation(), LEASE, 1)
     await ledger.reserve(database, reservation(user=2), Lease("elsewhere:1:1.00", 15), 1)
-    assert await leases.interrupt_dead(database, LEASE) == 0
+    assert await settling.interrupt_dead(database, LEASE) == 0
 
 
 async def test_another_hosts_releases_are_settled_when_its_lease_runs_out(database: Database) -> None:
     gone = Lease("elsewhere:1:1.00", -1)
     await ledger.reserve(database, reservation(), gone, 1)
-    assert await leases.interrupt_dead(database, LEASE) == 1
+    assert await settling.interrupt_dead(database, LEASE) == 1
 
 
 async def test_only_the_server_that_runs_a_release_can_end_it(database: Database) -> None:
     release = await ledger.reserve(database, reservation(), LEASE, 1)
-    assert not await ledger.settle(database, release, Lease("elsewhere:1:1.00", 15), ANSWER)
+    assert not await settling.settle(database, release, Lease("elsewhere:1:1.00", 15), ANSWER)
     assert await statuses(database) == ["RUNNING"]
 
 

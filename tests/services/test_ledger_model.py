@@ -16,7 +16,7 @@ from lomas_gql.database.models import Dataset, Grant, Release, User
 from lomas_gql.errors import BudgetExceeded
 from lomas_gql.libraries.base import Answer, Library
 from lomas_gql.privacy import EPSILON_UNITS, PrivacyLoss
-from lomas_gql.services import administration, leases, ledger
+from lomas_gql.services import administration, leases, ledger, settling
 from lomas_gql.services.ledger import Reservation
 
 LEASE = leases.lease_of_this_process("here", 15)
@@ -93,9 +93,9 @@ async def _step(database: Database, model: Model, step: tuple[Any, ...]) -> None
             if release is not None:
                 model.spent[user] += cost
                 if end == "settle":
-                    assert await ledger.settle(database, release, LEASE, Answer(Library.OPENDP, 1))
+                    assert await settling.settle(database, release, LEASE, Answer(Library.OPENDP, 1))
                 elif end == "fail":
-                    await ledger.fail(database, release, LEASE, "no answer")
+                    await settling.fail(database, release, LEASE, "no answer")
 
 
 async def _reserved(database: Database, user: int, cost: Fraction) -> Release | None:

@@ -29,7 +29,7 @@ from lomas_gql.libraries.base import Answer, Library
 from lomas_gql.metadata import Metadata
 from lomas_gql.privacy import PrivacyLoss
 from lomas_gql.rows import Rows
-from lomas_gql.services import administration, catalogue, leases, ledger, releases
+from lomas_gql.services import administration, catalogue, leases, releases, settling
 from lomas_gql.services.importing import import_catalogue
 from lomas_gql.services.releases import Input
 from lomas_gql.services.runtime import Runtime
@@ -171,8 +171,9 @@ async def test_a_second_query_waits_for_no_one(runtime: Runtime) -> None:
     first = asyncio.create_task(releases.execute(runtime, VIEWER, asked(Fake(private="wait")), None))
     while await spent(runtime) != "1":
         await asyncio.sleep(0.01)
-    with pytest.raises(QueryOngoing):
+    with pytest.raises(QueryOngoing) as caught:
         await releases.execute(runtime, VIEWER, asked(Fake()), None)
+    assert caught.value.release_id == 2
     await first
     assert await spent(runtime) == "1"
 
@@ -232,13 +233,13 @@ async def test_a_release_that_cannot_be_settled_is_interrupted_when_its_lease_ru
 
     short = replace(runtime, lease=replace(runtime.lease, seconds=0.5))
     with monkeypatch.context() as broken:
-        broken.setattr(ledger, "settle", away)
+        broken.setattr(settling, "settle", away)
         with pytest.raises(LibraryFailed):
             await releases.execute(short, VIEWER, asked(Fake()), None)
     assert await history(runtime) == ["RUNNING"]
     await asyncio.sleep(0.6)
     await leases.renew(runtime.database, short.lease, list(short.running))
-    assert await leases.interrupt_dead(runtime.database, short.lease) == 1
+    assert await settling.interrupt_dead(runtime.database, short.lease) == 1
     assert await history(runtime) == ["INTERRUPTED"]
     assert await spent(runtime) == "0.5"
 

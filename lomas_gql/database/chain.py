@@ -1,0 +1,56 @@
+"""The arithmetic of the history's hash chain. What is written here once cannot change: stored hashes depend on it.
+
+Each entry's hash covers the hash of the entry before it, so that none can be changed, removed or put in between
+without breaking the chain (Haber and Stornetta, How to Time-Stamp a Digital Document, Journal of Cryptology, 1991).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+BEGINNING = "0" * 64
+"""What stands for a hash before the first entry."""
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON value, as it is after a database has stored it."""
+    stored = json.loads(json.dumps(value))
+    return hashlib.sha256(json.dumps(stored, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def entry_hash(previous: str, id: int, at: datetime, actor: str, kind: str, facts: dict[str, Any]) -> str:
+    """The hash of an entry that follows one whose hash is `previous`."""
+    return digest([previous, id, instant(at), actor, kind, facts])
+
+
+def definition(dataset: Any) -> str:
+    """A digest of what an owner says of a dataset: where its rows are, and its metadata."""
+    return digest([dataset.source, dataset.facts])
+
+
+def content(release: Any) -> str:
+    """A digest of what a release was from the start and stays."""
+    return digest(
+        [
+            release.input_digest,
+            release.query,
+            release.idempotency_key,
+            release.dataset_version,
+            instant(release.created_at),
+        ]
+    )
+
+
+def outcome(
+    answer: dict[str, Any] | None, failure: str | None, finished_at: datetime, model: bytes | None = None
+) -> str:
+    """A digest of how a release ended."""
+    return digest([answer, failure, instant(finished_at), hashlib.sha256(model).hexdigest() if model else None])
+
+
+def instant(at: datetime) -> str:
+    """A time in UTC as text; one without a zone, as SQLite gives it, is in UTC already."""
+    return (at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)).isoformat()
