@@ -79,8 +79,8 @@ class Token(SQLModel, table=True):
     revoked_at: datetime | None = _time(nullable=True)
 
 
-def _units() -> Any:
-    return Field(default=0, sa_column=Column(BigInteger, nullable=False, default=0, server_default="0"))
+def _units(**options: Any) -> Any:
+    return Field(default=0, sa_column=Column(BigInteger, nullable=False, default=0, **options))
 
 
 def _cap() -> Any:
@@ -101,8 +101,8 @@ class Dataset(SQLModel, table=True):
     source: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     facts: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     # What all users together were charged: they can collude.
-    spent_epsilon: int = _units()
-    spent_delta: int = _units()
+    spent_epsilon: int = _units(server_default="0")
+    spent_delta: int = _units(server_default="0")
     # The owner's caps, over all users and for one query; null where there is none.
     cap_epsilon: int | None = _cap()
     cap_delta: int | None = _cap()
