@@ -29,8 +29,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_index("release_repeats", "release")
-    with op.batch_alter_table("release") as table:
-        table.drop_column("dataset_version")
-    with op.batch_alter_table("dataset") as table:
-        for name in (*AMOUNTS, *CAPS):
-            table.drop_column(name)
+    # Not in batch mode, which copies and drops a table: SQLite refuses that while rows elsewhere refer to it.
+    op.drop_column("release", "dataset_version")
+    for name in (*AMOUNTS, *CAPS):
+        op.drop_column("dataset", name)
