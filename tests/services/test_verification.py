@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import select
 
+from alembic import command
 from lomas_gql.auth import Viewer
 from lomas_gql.database.engine import Database
 from lomas_gql.database.models import AuditEntry
@@ -22,7 +23,7 @@ from lomas_gql.services import administration, audit, importing, leases, ledger,
 from lomas_gql.services.ledger import Reservation
 from lomas_gql.services.verification import verify
 from tests.conftest import DEMO
-from tests.database.test_migrations import downgrade_to
+from tests.database.test_migrations import on, step
 
 LEASE = leases.lease_of_this_process("here", 15)
 COST = PrivacyLoss.declared("0.1", "1e-6")
@@ -229,8 +230,7 @@ async def test_a_history_that_is_being_written_is_verified_as_of_one_moment(data
 
 
 async def test_a_migrated_database_verifies(database: Database) -> None:
-    async with database.engine.execution_options(writes=True).begin() as connection:
-        await connection.run_sync(downgrade_to, "0003")
+    await on(database, step, command.downgrade, "0003")
     await database.upgrade()
     assert (await verify(database)).findings == []
     async with database.reading() as session:
