@@ -205,9 +205,7 @@ async def _reserved(
     runtime: Runtime, viewer: Viewer, asked: Input, granted: Granted, key: str | None
 ) -> tuple[Release, Work]:
     """Priced, tried on dummy rows, and charged: from here on every outcome stays charged."""
-    cost = await _check(
-        runtime, viewer.id, jobs.preflight, None, asked.query, granted.metadata, runtime.settings.preflight_rows
-    )
+    cost = await _tried(runtime, viewer, asked, granted.metadata)
     ledger.check_query_cap(granted.dataset, cost)
     if not cost <= granted.remaining:
         raise BudgetExceeded(cost, granted.remaining)
@@ -225,6 +223,17 @@ async def _reserved(
     slots = runtime.settings.running_per_user
     release = await ledger.reserve(runtime.database, reservation, runtime.lease, slots)
     return release, Work(asked.query, granted.metadata, prepared)
+
+
+async def _tried(runtime: Runtime, viewer: Viewer, asked: Input, metadata: Metadata) -> PrivacyLoss:
+    """The cost of a query that ran on dummy rows. What ran once for this viewer is not tried again."""
+    known = viewer.id, asked.digest(), metadata
+    cost = runtime.tried.get(known)
+    if cost is None:
+        rows = runtime.settings.preflight_rows
+        cost = await _check(runtime, viewer.id, jobs.preflight, None, asked.query, metadata, rows)
+        runtime.tried[known] = cost
+    return cost
 
 
 async def _replayed(runtime: Runtime, viewer: Viewer, granted: Granted, stored: Release) -> Executed:

@@ -6,8 +6,12 @@ import asyncio
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from cachetools import LRUCache
+
 from lomas_gql.database.engine import Database
 from lomas_gql.libraries.base import Answer
+from lomas_gql.metadata import Metadata
+from lomas_gql.privacy import PrivacyLoss
 from lomas_gql.services.jobs import Failed
 from lomas_gql.services.leases import Lease
 from lomas_gql.settings import Settings
@@ -31,5 +35,7 @@ class Runtime:
     turns: defaultdict[int, asyncio.Semaphore] = field(
         default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(1))
     )
+    # What queries cost that were tried on dummy rows: by user, since another's wait would tell of them.
+    tried: LRUCache[tuple[int, str, Metadata], PrivacyLoss] = field(default_factory=lambda: LRUCache(maxsize=10_000))
     # The calls that run here now, by the id of their release.
     running: dict[int, asyncio.Task[Answer | Failed]] = field(default_factory=dict)

@@ -114,6 +114,7 @@ class _Prepared:
         self.reader = _private_reader(epsilon, delta, choices, metadata, censors=self.censors)
         self.sql = str(self.gated.query)
         self.cost = self._checked()
+        self.query = self.reader.parse_query_string(self.sql)
 
     def _checked(self) -> PrivacyLoss:
         """What the library charges for it, once each column that leaves is known to carry noise."""
@@ -147,10 +148,9 @@ class _Prepared:
         self.reader.odometer.reset()
         # The root of a negative noisy variance is NaN, which the library makes 0: no warning is due.
         with np.errstate(all="ignore"):
-            query = self.reader.parse_query_string(self.sql)
-            answer = list(self.reader._execute_ast(query, postprocess=self.postprocess))
+            answer = list(self.reader._execute_ast(self.query, postprocess=self.postprocess))
         self._check_spent()
-        subquery, query = self.reader._rewrite(self.sql)
+        subquery, query = self.reader._rewrite_ast(self.query)
         symbols = (query if self.postprocess else subquery)._select_symbols
         headings = self.gated.headings if self.postprocess else [self.gated.told(str(s.name)) for s in symbols]
         columns = [(name, _dtype(s.expression.type())) for name, s in zip(headings, symbols, strict=True)]
@@ -177,9 +177,8 @@ def _private_reader(
     from snsql.metadata import Metadata as SmartnoiseMetadata
     from snsql.sql._mechanisms.base import Mechanism
     from snsql.sql.privacy import Privacy, Stat
-    from snsql.sql.private_reader import PrivateReader
 
-    from lomas_gql.libraries.smartnoise_sql.reader import DuckDBReader, ScaledMechanisms
+    from lomas_gql.libraries.smartnoise_sql.reader import DuckDBReader, OneQueryReader, ScaledMechanisms
 
     if len({statistic for statistic, _ in choices}) < len(choices):
         raise InvalidQuery.at(*_PATH, "mechanisms", message="a statistic is named twice")
@@ -188,7 +187,7 @@ def _private_reader(
         privacy.mechanisms.map[Stat[statistic.value]] = Mechanism[mechanism.value]
     facts = metadata.smartnoise(censor_dims=censors, names=metadata.sql_names)
     tables = SmartnoiseMetadata.from_dict(facts)
-    return PrivateReader(DuckDBReader(), tables, privacy)
+    return OneQueryReader(DuckDBReader(), tables, privacy)
 
 
 def _dtype(kind: str) -> str:
