@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import or_, update
+from sqlalchemy import func, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -25,7 +25,7 @@ from lomas_gql.errors import (
     InvalidQuery,
     QueryOngoing,
 )
-from lomas_gql.privacy import PrivacyLoss
+from lomas_gql.privacy import LARGEST, PrivacyLoss
 from lomas_gql.services import audit
 from lomas_gql.services.leases import Lease
 
@@ -190,29 +190,19 @@ async def _still_served(session: AsyncSession, reservation: Reservation) -> tupl
 
 async def _charge(session: AsyncSession, reservation: Reservation) -> None:
     cost = reservation.cost
-    affordable = (
-        update(Grant)
-        .where(*_grant_of(reservation.user_id, reservation.dataset_id))
-        .where(
-            # Subtracted, not added: a sum near the largest BIGINT would overflow.
-            col(Grant.spent_epsilon) <= col(Grant.initial_epsilon) - cost.epsilon_units,
-            col(Grant.spent_delta) <= col(Grant.initial_delta) - cost.delta_units,
-        )
+    affordable = update(Grant).where(
+        *_grant_of(reservation.user_id, reservation.dataset_id),
+        *_fits(cost, Grant, col(Grant.initial_epsilon), col(Grant.initial_delta)),
     )
     # Always the grant first, then the dataset: two transactions cannot wait for each other.
-    capped = (
-        update(Dataset)
-        .where(col(Dataset.id) == reservation.dataset_id)
-        .where(
-            or_(
-                col(Dataset.cap_epsilon).is_(None),
-                col(Dataset.spent_epsilon) <= col(Dataset.cap_epsilon) - cost.epsilon_units,
-            ),
-            or_(
-                col(Dataset.cap_delta).is_(None),
-                col(Dataset.spent_delta) <= col(Dataset.cap_delta) - cost.delta_units,
-            ),
-        )
+    capped = update(Dataset).where(
+        col(Dataset.id) == reservation.dataset_id,
+        *_fits(
+            cost,
+            Dataset,
+            func.coalesce(col(Dataset.cap_epsilon), LARGEST),
+            func.coalesce(col(Dataset.cap_delta), LARGEST),
+        ),
     )
     fits = await rows_changed(session, affordable.values(_plus(Grant, cost))) == 1
     if not fits or await rows_changed(session, capped.values(_plus(Dataset, cost))) == 0:
@@ -221,6 +211,16 @@ async def _charge(session: AsyncSession, reservation: Reservation) -> None:
         spent = grant.spent.less(cost) if fits else grant.spent
         left = grant.initial.less(spent)
         raise BudgetExceeded(cost, left.smaller(dataset.cap_remaining) if dataset else left)
+
+
+def _fits(cost: PrivacyLoss, account: type[Grant | Dataset], epsilon: Any, delta: Any) -> list[Any]:
+    """The conditions under which the account's limits on epsilon and delta leave room for the cost.
+
+    Nothing fits in any remainder, also in the 0 of an owner who lowered the limit below what was spent.
+    """
+    # Subtracted, not added: a sum near the largest BIGINT would overflow.
+    conditions = [col(account.spent_epsilon) <= epsilon - cost.epsilon_units] if cost.epsilon_units else []
+    return conditions + ([col(account.spent_delta) <= delta - cost.delta_units] if cost.delta_units else [])
 
 
 def _plus(account: type[Grant | Dataset], cost: PrivacyLoss) -> dict[Any, Any]:
