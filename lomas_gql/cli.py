@@ -34,10 +34,10 @@ catalogue = typer.Typer(help="Users and datasets, from files.", no_args_is_help=
 dataset = typer.Typer(help="The datasets that are served.", no_args_is_help=True)
 user = typer.Typer(help="Who may sign in.", no_args_is_help=True)
 token = typer.Typer(help="API tokens.", no_args_is_help=True)
-history = typer.Typer(help="The append-only history of budgets and releases.", no_args_is_help=True)
+audit_trail = typer.Typer(help="The append-only record of budgets and releases.", no_args_is_help=True)
 for _name, _group in (("db", db), ("catalogue", catalogue), ("dataset", dataset), ("user", user), ("token", token)):
     app.add_typer(_group, name=_name)
-app.add_typer(history, name="audit")
+app.add_typer(audit_trail, name="audit")
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)]
@@ -235,26 +235,26 @@ def token_revoke(
     typer.echo(f"token {id}: revoked")
 
 
-@history.command("verify")
+@audit_trail.command("verify")
 def audit_verify(
     head: Annotated[
         str | None, typer.Option(help="A hash that was noted before: it must be in the chain.", metavar="HASH")
     ] = None,
 ) -> None:
-    """Recomputes every budget from the history and checks its hash chain. Exit code 1 where anything is wrong."""
+    """Recomputes every budget from the audit trail and checks its hash chain. Exit code 1 where it differs."""
     verified = _with_database(lambda database: verification.verify(database, head))
     for finding in verified.findings:
         typer.echo(finding)
     if verified.findings:
-        _stop(f"{len(verified.findings)} findings in {verified.entries} entries")
+        _stop(f"findings: {len(verified.findings)}; entries: {verified.entries}")
     typer.echo(f"{verified.entries} entries agree with all budgets and releases.\nhead: {verified.head}")
 
 
-@history.command("export")
+@audit_trail.command("export")
 def audit_export(
     after: Annotated[int, typer.Option(help="Only entries behind this one.", min=0, metavar="ID")] = 0,
 ) -> None:
-    """Writes the history as JSON lines."""
+    """Writes the audit trail as JSON lines."""
 
     async def write(database: Database) -> None:
         async for entry in audit.exported(database, after):

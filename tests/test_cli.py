@@ -97,7 +97,7 @@ def test_a_tampered_budget_is_told_with_exit_code_1(lomas: Run, tmp_path: Path) 
     failed = lomas("audit", "verify")
     assert failed.code == 1
     assert "grant of ample on PENGUIN: initial is epsilon 0.000000000001" in failed.stdout
-    assert "1 findings" in failed.stderr
+    assert "findings: 1;" in failed.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The arithmetic of the history's hash chain. What is written here once cannot change: stored hashes depend on it.
+"""The arithmetic of the audit trail's hash chain. It cannot change: stored hashes depend on it.
 
 Each entry's hash covers the hash of the entry before it, so that none can be changed, removed or put in between
 without breaking the chain (Haber and Stornetta, How to Time-Stamp a Digital Document, Journal of Cryptology, 1991).
@@ -32,25 +32,27 @@ def definition(dataset: Any) -> str:
 
 
 def content(release: Any) -> str:
-    """A digest of what a release was from the start and stays."""
-    return digest(
-        [
-            release.input_digest,
-            release.query,
-            release.idempotency_key,
-            release.dataset_version,
-            instant(release.created_at),
-        ]
-    )
+    """A digest of what a release was from the start and stays.
+
+    Its salt is in it, so that nobody can confirm a guess of the query from an export.
+    """
+    asked = [release.input_digest, release.query, release.idempotency_key, release.dataset_version]
+    return digest([release.salt, *asked, instant(release.created_at)])
 
 
-def outcome(
-    answer: dict[str, Any] | None, failure: str | None, finished_at: datetime, model: bytes | None = None
-) -> str:
-    """A digest of how a release ended."""
-    return digest([answer, failure, instant(finished_at), hashlib.sha256(model).hexdigest() if model else None])
+def outcome(release: Any, model: bytes | None) -> str:
+    """A digest of how a release ended, salted likewise."""
+    fitted = None if model is None else hashlib.sha256(model).hexdigest()
+    return digest([release.salt, release.answer, release.failure, instant(release.finished_at), fitted])
 
 
-def instant(at: datetime) -> str:
+def credential(token: Any) -> str:
+    """A digest of what an API token is from the start and stays."""
+    return digest([token.digest, instant(token.created_at), instant(token.expires_at)])
+
+
+def instant(at: datetime | None) -> str | None:
     """A time in UTC as text; one without a zone, as SQLite gives it, is in UTC already."""
+    if at is None:
+        return None
     return (at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)).isoformat()

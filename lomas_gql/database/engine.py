@@ -10,14 +10,18 @@ from typing import Any
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, CursorResult, event
+from sqlalchemy import Connection, CursorResult, event, func
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from alembic import command
 from lomas_gql.errors import AdministrationError
+
+# Any number that nothing else locks in the same database.
+_ADMINISTERING = 5_626_271
 
 
 class Database:
@@ -34,8 +38,10 @@ class Database:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncSession]:
-        """The same, where all reads see the database as of one moment, whatever others write meanwhile."""
-        engine = self.engine.execution_options(isolation_level="SERIALIZABLE")
+        """The same, where all reads see the database as of one moment; on SQLite every transaction does."""
+        engine = self.engine
+        if self._is_postgresql:
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
         async with AsyncSession(engine, expire_on_commit=False) as session:
             yield session
 
@@ -45,6 +51,18 @@ class Database:
         engine = self.engine.execution_options(writes=True)
         async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
             yield session
+
+    @asynccontextmanager
+    async def administering(self) -> AsyncIterator[AsyncSession]:
+        """The same for owners' changes, one at a time: what they read stays true until they have written."""
+        async with self.writing() as session:
+            if self._is_postgresql:
+                await session.exec(select(func.pg_advisory_xact_lock(_ADMINISTERING)))
+            yield session
+
+    @property
+    def _is_postgresql(self) -> bool:
+        return self.engine.dialect.name == "postgresql"
 
     async def upgrade(self) -> None:
         """Brings the tables up to this version of the package."""

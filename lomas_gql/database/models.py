@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
@@ -174,6 +175,11 @@ class Release(SQLModel, table=True):
     # Which version of the dataset's file and metadata was read.
     dataset_version: str | None = Field(default=None, sa_column=Column(String(32), nullable=True))
     query: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    # Random, and in the audit trail's digests of this release.
+    salt: str = Field(
+        default_factory=lambda: secrets.token_hex(16),
+        sa_column=Column(String(32), nullable=False, server_default="unsalted"),
+    )
     epsilon: int = _units()
     delta: int = _units()
     answer: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
@@ -199,10 +205,12 @@ class FittedModel(SQLModel, table=True):
 
 
 class AuditKind(Enum):
-    """What an entry of the history tells."""
+    """What an entry of the audit trail tells."""
 
     USER_SET = "USER_SET"
     USER_REMOVED = "USER_REMOVED"
+    TOKEN_CREATED = "TOKEN_CREATED"  # noqa: S105 (a kind of entry)
+    TOKEN_REVOKED = "TOKEN_REVOKED"  # noqa: S105
     DATASET_SET = "DATASET_SET"
     DATASET_REMOVED = "DATASET_REMOVED"
     GRANT_SET = "GRANT_SET"
@@ -214,9 +222,10 @@ class AuditKind(Enum):
 
 
 class AuditEntry(SQLModel, table=True):
-    """An entry of the append-only history. A trigger of the database refuses its change and removal."""
+    """An entry of the audit trail. A trigger of the database refuses its change and removal."""
 
     __tablename__ = "audit_entry"
+    __table_args__ = (CheckConstraint("id > 0", name="entries_are_counted_from_one"),)
 
     # Counted without gaps, so that a missing entry shows.
     id: int = Field(sa_column=Column(BigKey, primary_key=True, autoincrement=False))
@@ -228,7 +237,7 @@ class AuditEntry(SQLModel, table=True):
 
 
 class AuditHead(SQLModel, table=True):
-    """The end of the history: one row, whose lock puts all entries in order."""
+    """The end of the audit trail: one row, whose lock puts all entries in order."""
 
     __tablename__ = "audit_head"
 

@@ -39,7 +39,7 @@ async def add_user(database: Database, name: str, email: str | None, *, may_quer
     """Adds a user. One that was removed comes back with the budgets and the history of before."""
     if not 1 <= len(name) <= 200:
         raise AdministrationError("a user's name has 1 to 200 characters")
-    async with database.writing() as session:
+    async with database.administering() as session:
         user = (await session.exec(select(User).where(User.name == name))).first()
         if user is not None and user.removed_at is None:
             raise AdministrationError(f"there is a user {name} already")
@@ -51,7 +51,7 @@ async def add_user(database: Database, name: str, email: str | None, *, may_quer
 
 async def remove_user(database: Database, name: str) -> None:
     """Ends a user's access, with all tokens. History and spending stay on record."""
-    async with database.writing() as session:
+    async with database.administering() as session:
         user = await _user(session, name)
         user.removed_at = now()
         held = update(Token).where(col(Token.user_id) == user.id, col(Token.revoked_at).is_(None))
@@ -84,7 +84,7 @@ async def remove_dataset(database: Database, name: str) -> int:
 
     Returns its id, under which its prepared rows are kept.
     """
-    async with database.writing() as session:
+    async with database.administering() as session:
         dataset = await _dataset(session, name)
         dataset.removed_at = now()
         await audit.record(session, AuditKind.DATASET_REMOVED, {"dataset": dataset.name})
@@ -106,7 +106,7 @@ async def cap(database: Database, name: str, amounts: dict[str, str | None]) -> 
         "query_epsilon": ("query_cap_epsilon", EPSILON_UNITS),
         "query_delta": ("query_cap_delta", DELTA_UNITS),
     }
-    async with database.writing() as session:
+    async with database.administering() as session:
         dataset = await _dataset(session, name)
         for which, text in amounts.items():
             if text is not None:
@@ -133,7 +133,7 @@ async def grant(database: Database, user_name: str, dataset_name: str, epsilon: 
         initial = PrivacyLoss.declared(epsilon, delta)
     except ValueError as error:
         raise AdministrationError(str(error)) from None
-    async with database.writing() as session:
+    async with database.administering() as session:
         user, dataset = await _user(session, user_name), await _dataset(session, dataset_name)
         found = await session.get(Grant, (user.id, dataset.id))
         granted = found or Grant(user_id=user.id, dataset_id=dataset.id)

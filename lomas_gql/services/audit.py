@@ -1,4 +1,4 @@
-"""The append-only history: every change of a user, dataset, grant or cap, and every release, in a hash chain.
+"""The audit trail: every change of a user, token, dataset, grant or cap, and every release, in a hash chain.
 
 An entry is written in the transaction of the change that it tells of: there is neither without the other.
 """
@@ -6,6 +6,7 @@ An entry is written in the transaction of the change that it tells of: there is 
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
@@ -18,9 +19,6 @@ from lomas_gql.database.engine import Database
 from lomas_gql.database.models import AuditEntry, AuditHead, AuditKind, Dataset, Grant, Release, User, now
 from lomas_gql.privacy import PrivacyLoss
 
-PAGE = 1000
-"""Entries that are read at a time."""
-
 
 async def record(
     session: AsyncSession,
@@ -29,7 +27,7 @@ async def record(
     actor: str | None = None,
     at: datetime | None = None,
 ) -> None:
-    """Appends an entry. Last in its transaction: from here to the commit all other writers wait.
+    """Appends an entry. From here to the commit all other writers wait.
 
     `actor` is the administrator at this machine where nobody else is named.
     """
@@ -42,37 +40,18 @@ async def record(
     await session.flush()
 
 
-async def entries(session: AsyncSession, after: int = 0) -> AsyncIterator[AuditEntry]:
-    """The history from its beginning, or from behind an entry."""
-    while True:
-        query = select(AuditEntry).where(col(AuditEntry.id) > after).order_by(col(AuditEntry.id)).limit(PAGE)
-        page = (await session.exec(query)).all()
-        for entry in page:
-            yield entry
-        if len(page) < PAGE:
-            return
-        after = page[-1].id
-        session.expunge_all()
-
-
 async def exported(database: Database, after: int = 0) -> AsyncIterator[dict[str, Any]]:
     """Each entry as JSON, its time in ISO 8601 and UTC, amounts as decimal text."""
-    async with database.reading() as session:
-        async for entry in entries(session, after):
-            yield {
-                "id": entry.id,
-                "at": chain.instant(entry.at),
-                "actor": entry.actor,
-                "kind": entry.kind,
-                "facts": entry.facts,
-                "hash": entry.hash,
-            }
+    entries = select(AuditEntry).where(col(AuditEntry.id) > after).order_by(col(AuditEntry.id))
+    async with database.snapshot() as session:
+        async for [entry] in await session.stream(entries.execution_options(yield_per=1000)):
+            yield entry.model_dump() | {"at": chain.instant(entry.at)}
 
 
 def administrator() -> str:
-    """Who types a command, as the operating system knows them."""
+    """Who types a command, as the environment says: a claim, like an author's name in a commit."""
     try:
-        return f"administrator {getpass.getuser()}"
+        return f"administrator {os.environ.get('SUDO_USER') or getpass.getuser()}"
     except (OSError, KeyError, ImportError):  # an account without a name, as in some containers
         return "administrator"
 
@@ -117,13 +96,11 @@ def texts(loss: PrivacyLoss) -> dict[str, str]:
     return {"epsilon": loss.epsilon_text, "delta": loss.delta_text}
 
 
-def caps(dataset: Dataset) -> dict[str, str | None]:
+def caps(dataset: Any) -> dict[str, str | None]:
     """A dataset's caps in facts."""
-    total = PrivacyLoss(dataset.cap_epsilon or 0, dataset.cap_delta or 0)
-    query = PrivacyLoss(dataset.query_cap_epsilon or 0, dataset.query_cap_delta or 0)
-    return {
-        "epsilon": None if dataset.cap_epsilon is None else total.epsilon_text,
-        "delta": None if dataset.cap_delta is None else total.delta_text,
-        "queryEpsilon": None if dataset.query_cap_epsilon is None else query.epsilon_text,
-        "queryDelta": None if dataset.query_cap_delta is None else query.delta_text,
+    epsilons = {"epsilon": dataset.cap_epsilon, "queryEpsilon": dataset.query_cap_epsilon}
+    deltas = {"delta": dataset.cap_delta, "queryDelta": dataset.query_cap_delta}
+    shown = {name: None if units is None else PrivacyLoss(units).epsilon_text for name, units in epsilons.items()}
+    return shown | {
+        name: None if units is None else PrivacyLoss(0, units).delta_text for name, units in deltas.items()
     }

@@ -99,8 +99,8 @@ async def import_catalogue(database: Database, files: list[Path]) -> Imported:
     datasets = [(file, i, d) for file, c in collections if c for i, d in enumerate(c.datasets or [])]
     ready = [(d.dataset_name, *_checked_dataset(file, i, d, mistakes)) for file, i, d in datasets]
     _stop_at(mistakes)
-    async with database.writing() as session:
-        # No charge comes in between, and whoever charges takes the grant before the dataset, as here.
+    async with database.administering() as session:
+        # No charge comes in between: whoever charges takes the grant first.
         await session.exec(select(Grant).order_by(col(Grant.user_id), col(Grant.dataset_id)).with_for_update())
         for name, source, facts in ready:
             await _put_dataset(session, imported, name, source, facts)

@@ -97,16 +97,16 @@ async def _end(
     running = update(Release).where(
         col(Release.id) == release_id, col(Release.status) == ReleaseStatus.RUNNING.value, *conditions
     )
-    at = now()
     stored, model = (answer.to_json(), answer.model) if answer else (None, None)
     # Its slot is free again.
-    values = {"status": status.value, "slot": None, "finished_at": at, "answer": stored, "failure": failure}
+    values = {"status": status.value, "slot": None, "finished_at": now(), "answer": stored, "failure": failure}
     if await rows_changed(session, running.values(**values)) == 0:
         return False
     if model is not None:
         session.add(FittedModel(release_id=release_id, content=model))
-    ended = {"release": release_id, "status": status.value, "outcome": chain.outcome(stored, failure, at, model)}
-    await audit.record(session, AuditKind.RELEASE_ENDED, ended, actor, at)
+    ended = await session.get_one(Release, release_id)
+    facts = {"release": release_id, "status": status.value, "outcome": chain.outcome(ended, model)}
+    await audit.record(session, AuditKind.RELEASE_ENDED, facts, actor, ended.finished_at)
     return True
 
 

@@ -9,9 +9,11 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from lomas_gql.auth import Viewer, bearer, digest_of, new_secret
+from lomas_gql.database import chain
 from lomas_gql.database.engine import Database
-from lomas_gql.database.models import Token, User, now
+from lomas_gql.database.models import AuditKind, Token, User, now
 from lomas_gql.errors import AdministrationError
+from lomas_gql.services import audit
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,17 @@ async def create_token(database: Database, user_name: str, days: float | None) -
     """
     if days is not None and not 0 < days <= 36_500:
         raise AdministrationError("a token can last from above 0 to 36500 days")
-    async with database.writing() as session:
+    async with database.administering() as session:
         user = (await session.exec(select(User).where(User.name == user_name))).first()
         if user is None or user.removed_at is not None:
             raise AdministrationError(f"there is no user {user_name}; see: lomas-gql user list")
         secret = new_secret()
         expires_at = now() + timedelta(days=days) if days is not None else None
-        session.add(Token(user_id=user.id, digest=digest_of(secret), expires_at=expires_at))
+        token = Token(user_id=user.id, digest=digest_of(secret), expires_at=expires_at)
+        session.add(token)
+        await session.flush()
+        facts = {"token": token.id, "user": user.name, "credential": chain.credential(token)}
+        await audit.record(session, AuditKind.TOKEN_CREATED, facts)
     return secret
 
 
@@ -77,11 +83,13 @@ async def revoke_token(database: Database, id: int) -> None:
     Raises:
         AdministrationError: no such token.
     """
-    async with database.writing() as session:
+    async with database.administering() as session:
         token = await session.get(Token, id)
         if token is None:
             raise AdministrationError(f"there is no token {id}; see: lomas-gql token list")
-        token.revoked_at = token.revoked_at or now()
+        if token.revoked_at is None:
+            token.revoked_at = now()
+            await audit.record(session, AuditKind.TOKEN_REVOKED, {"token": token.id})
 
 
 def _has_expired(token: Token) -> bool:

@@ -13,7 +13,7 @@ Rows = dict[str, dict[tuple[Any, ...], dict[str, Any]]]
 
 EACH = 3
 """Rows for a table at each filling."""
-STATUSES = ("RUNNING", "RELEASED", "FAILED")
+STATUSES = ("RELEASED", "FAILED", "RUNNING")
 CHARGED = (0, 0, 1)
 """Which dataset each user was charged on: the first has two users, the last has none."""
 _numbers = itertools.count(1)
@@ -42,7 +42,8 @@ def fill(connection: Connection, revision: str) -> None:
     made: dict[str, list[dict[str, Any]]] = {}
     for name, table in tables_of(connection).items():
         made[name] = []
-        for place in range(EACH):
+        # A release that runs has no model yet.
+        for place in range(EACH - 1 if name == "fitted_model" else EACH):
             row = _row(connection, table, revision, place, made)
             made[name].append(row)
             # None is left out: for a JSON column it would be JSON's own null.
@@ -57,8 +58,11 @@ def _row(
     row = {column.name: _value(connection, column, revision, number, place, made) for column in table.columns}
     match table.name:
         case "release":
-            row |= {"status": STATUSES[place], "slot": 0 if place == 0 else None}
-            row |= {"answer": {"n": number} if place == 1 else None, "failure": "no answer" if place == 2 else None}
+            running = STATUSES[place] == "RUNNING"
+            row |= {"status": STATUSES[place], "slot": 0 if running else None}
+            row |= {"finished_at": None if running else row["finished_at"]}
+            row |= {"dataset_id": made["dataset"][CHARGED[place]]["id"], "epsilon": 1, "delta": 1}
+            row |= {"answer": {"n": number} if place == 0 else None, "failure": "no answer" if place == 1 else None}
         case "user_grant":
             row |= {"dataset_id": made["dataset"][CHARGED[place]]["id"]}
             row |= {"spent_epsilon": _amount(place), "spent_delta": _amount(place)}

@@ -14,6 +14,7 @@ from sqlmodel import SQLModel
 
 from alembic import command
 from lomas_gql.database.engine import Database, migrations
+from lomas_gql.services.verification import verify
 from tests.database.filling import Rows, fill, rows_of, tables_of
 
 T = TypeVar("T")
@@ -94,6 +95,7 @@ async def test_rows_survive_each_migration_up_and_down_and_up_again(database: Da
         await on(database, step, command.upgrade, revision)
         check_survivors(before, await on(database, rows_of))
         await on(database, check_sums)
+    assert (await verify(database)).findings == []
 
 
 async def test_each_migration_can_be_taken_back_with_rows_written_under_it(database: Database) -> None:
