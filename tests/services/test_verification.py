@@ -1,4 +1,4 @@
-"""The history agrees with the tables, and says which row was tampered with, on both kinds of database."""
+"""The audit trail agrees with the tables, and says which row was tampered with, on both kinds of database."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def change(database: Database, statement: str) -> None:
 
 
 async def rewrite(database: Database, statement: str) -> None:
-    """Changes the history as only somebody who may alter the database can."""
+    """Changes the audit trail as only somebody who may alter the database can."""
     async with database.writing() as session:
         if database.engine.dialect.name == "sqlite":
             for what in ("update", "delete", "insert"):
@@ -311,7 +311,7 @@ async def test_a_refused_query_and_an_unchanged_import_leave_no_entry(database: 
     assert (await verify(database)).entries == grants
 
 
-async def test_what_was_spent_elsewhere_stands_in_the_history(database: Database, tmp_path: Path) -> None:
+async def test_what_was_spent_elsewhere_stands_in_the_audit_trail(database: Database, tmp_path: Path) -> None:
     users = "users: [{user_name: ample, datasets_list: [{dataset_name: PENGUIN, initial_epsilon: 50, initial_delta: 0.01, total_spent_epsilon: 33, total_spent_delta: 0}]}]"
     (tmp_path / "users.yaml").write_text(users)
     await importing.import_catalogue(database, [tmp_path / "users.yaml"])
