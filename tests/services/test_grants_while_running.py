@@ -127,14 +127,16 @@ async def test_budgets_change_under_running_queries_and_no_charge_is_lost(databa
     async def queries(name: str) -> int:
         return sum([await charge(database, name) for _ in range(8)])
 
-    async with asyncio.TaskGroup() as owners:
-        for change in (owner.set_grant, owner.set_cap, owner.import_again, owner.watch):
-            owners.create_task(again(change))
-        made = await asyncio.gather(*(queries(name) for name in USERS))
-        done.set()
+    changes = (owner.set_grant, owner.set_cap, owner.import_again, owner.watch)
+    owners = [asyncio.create_task(again(change)) for change in changes]
+    # Nobody is cancelled, also where one of them fails: what all have done to their end is what counts.
+    made = await asyncio.gather(*(queries(name) for name in USERS), return_exceptions=True)
+    done.set()
+    failed = [*made, *await asyncio.gather(*owners, return_exceptions=True)]
+    assert [error for error in failed if isinstance(error, BaseException)] == []
     spent, releases = await check_sums(database), await releases_of(database)
     assert [releases[name] for name in USERS] == made
-    assert sum(made) > 0
+    assert releases.total() > 0
     for name, count in releases.items():
         cost = PrivacyLoss(count * COST.epsilon_units, count * COST.delta_units)
         assert spent[name] == cost if name in AT_HOME else cost <= spent[name]
