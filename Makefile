@@ -21,6 +21,7 @@ check: lint test
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/smartnoise_sql.py
+	$(BIN)/python benchmarks/ledger.py
 
 # The tests' JavaScript clients, where npm is.
 clients:

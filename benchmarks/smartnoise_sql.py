@@ -112,11 +112,11 @@ async def set_up(folder: Path) -> str:
 class Serving:
     """`lomas-gql serve` for the length of a block."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database_url: str = "") -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.environment = os.environ | {"LOMAS_DATA_DIR": str(folder / "data"), "LOMAS_DATABASE_URL": ""}
+        self.environment = os.environ | {"LOMAS_DATA_DIR": str(folder / "data"), "LOMAS_DATABASE_URL": database_url}
 
     def __enter__(self) -> str:
         command = [sys.executable, "-m", "lomas_gql", "serve", "--port", str(self.port)]
