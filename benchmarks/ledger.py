@@ -31,7 +31,7 @@ from lomas_gql.database.engine import Database
 from lomas_gql.database.models import Dataset, User
 from lomas_gql.libraries.base import Answer, Library, Table, TableColumn
 from lomas_gql.privacy import PrivacyLoss
-from lomas_gql.services import administration, importing, leases, ledger, tokens
+from lomas_gql.services import administration, importing, leases, ledger, settling, tokens
 from lomas_gql.services.leases import Lease
 from lomas_gql.services.ledger import Reservation
 from lomas_gql.settings import Settings
@@ -102,7 +102,7 @@ class Client:
             self.user_id, self.dataset_id, "SMARTNOISE_SQL", COST, SENT, "0" * 64, None, "0" * 16
         )
         release = await ledger.reserve(self.database, reservation, self.lease, 1)
-        assert await ledger.settle(self.database, release, self.lease, ANSWER)
+        assert await settling.settle(self.database, release, self.lease, ANSWER)
 
 
 async def set_up(url: str) -> tuple[list[Client], str]:

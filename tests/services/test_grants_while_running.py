@@ -19,9 +19,10 @@ from lomas_gql.database.models import Dataset, Grant, Release, User
 from lomas_gql.errors import BudgetExceeded, InvalidQuery
 from lomas_gql.libraries.base import Answer, Library
 from lomas_gql.privacy import PrivacyLoss
-from lomas_gql.services import administration, importing, leases, ledger
+from lomas_gql.services import administration, importing, leases, ledger, settling
 from lomas_gql.services.catalogue import Granted
 from lomas_gql.services.ledger import Reservation
+from lomas_gql.services.verification import verify
 from tests.services import catalogues
 
 LEASE = leases.lease_of_this_process("here", 15)
@@ -54,7 +55,7 @@ async def charge(database: Database, name: str) -> bool:
         release = await ledger.reserve(database, reservation, LEASE, 1)
     except (BudgetExceeded, InvalidQuery):
         return False
-    assert await ledger.settle(database, release, LEASE, Answer(Library.OPENDP, 1))
+    assert await settling.settle(database, release, LEASE, Answer(Library.OPENDP, 1))
     return True
 
 
@@ -140,6 +141,7 @@ async def test_budgets_change_under_running_queries_and_no_charge_is_lost(databa
     for name, count in releases.items():
         cost = PrivacyLoss(count * COST.epsilon_units, count * COST.delta_units)
         assert spent[name] == cost if name in AT_HOME else cost <= spent[name]
+    assert (await verify(database)).findings == []
 
 
 @asynccontextmanager
@@ -177,3 +179,4 @@ async def test_an_import_and_a_charge_at_the_same_moment_both_count(
     spent = await check_sums(database)
     assert spent[MOVED[0]] == (half + COST if import_first else COST)
     assert [spent[name] for name in MOVED[1:]] == [half, half]
+    assert (await verify(database)).findings == []
