@@ -249,3 +249,23 @@ async def test_a_budget_at_the_columns_limit_does_not_overflow(database: Databas
         grant.initial_epsilon = grant.spent_epsilon = 2**63 - 1
     with pytest.raises(BudgetExceeded):
         await ledger.reserve(database, reservation(), LEASE, 1)
+
+
+async def test_a_dataset_without_a_cap_does_not_overflow_either(database: Database) -> None:
+    await capped(database, spent_delta=2**63 - 1)
+    with pytest.raises(BudgetExceeded) as caught:
+        await ledger.reserve(database, reservation(), LEASE, 1)
+    assert caught.value.remaining.delta_units == 0
+    assert await statuses(database) == []
+
+
+async def test_a_query_without_delta_needs_none_also_where_the_owner_took_it_all_back(database: Database) -> None:
+    await capped(database, spent_delta=2, cap_delta=1)
+    async with database.writing() as session:
+        grant = await session.get(Grant, (1, 1))
+        assert grant is not None
+        grant.spent_delta, grant.initial_delta = 1, 0
+    with pytest.raises(BudgetExceeded):
+        await ledger.reserve(database, reservation(), LEASE, 1)
+    await ledger.reserve(database, reservation(cost=PrivacyLoss.declared("0.1")), LEASE, 1)
+    assert await spent(database) == PrivacyLoss(COST.epsilon_units, 1)
