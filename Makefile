@@ -3,7 +3,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: demo test lint check bench schema clients
+.PHONY: demo test lint check bench faults schema clients
 
 demo: .venv/installed
 	$(BIN)/lomas-gql demo --host $(HOST) --port $(PORT)
@@ -22,6 +22,10 @@ check: lint test
 bench: .venv/installed
 	$(BIN)/python benchmarks/smartnoise_sql.py
 	$(BIN)/python benchmarks/ledger.py
+
+# Servers and databases killed in large numbers: 15 minutes on two idle cores.
+faults: .venv/installed
+	$(BIN)/python -m benchmarks.faults
 
 # The tests' JavaScript clients, where npm is.
 clients:

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 
-from lomas_gql.database.engine import Database
-from lomas_gql.errors import AdministrationError
+from lomas_gql.database.engine import SERVER_SECONDS, Database
+from lomas_gql.errors import AdministrationError, DatabaseUnavailable
 from lomas_gql.schema.view import View
 from lomas_gql.services import jobs, settling
 from lomas_gql.services.leases import lease_of_this_process
@@ -31,7 +31,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     settings = settings or Settings()
     runtime = Runtime(
         settings=settings,
-        database=Database(settings.url),
+        database=Database(settings.url, SERVER_SECONDS),
         lease=lease_of_this_process(host_name(), settings.lease_seconds),
         public=Workers(settings.public_workers, settings.worker_megabytes),
         private=Workers(settings.private_workers, settings.worker_megabytes),
@@ -39,10 +39,9 @@ def create_app(settings: Settings | None = None) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        if not await runtime.database.is_current():
-            raise AdministrationError(NOT_MIGRATED)
-        if interrupted := await settling.interrupt_dead(runtime.database, runtime.lease):
-            log.warning("%d releases of dead servers were settled as INTERRUPTED", interrupted)
+        # A process that is started anew while the database is away waits for it like the others.
+        with suppress(DatabaseUnavailable):
+            await _take_over(runtime)
         for workers in (runtime.public, runtime.private):
             workers.warm(jobs.warm)
         heartbeat = asyncio.create_task(keep_lease(runtime))
@@ -67,6 +66,13 @@ def create_app(settings: Settings | None = None) -> Starlette:
     )
     app.state.runtime = runtime
     return app
+
+
+async def _take_over(runtime: Runtime) -> None:
+    if not await runtime.database.is_current():
+        raise AdministrationError(NOT_MIGRATED)
+    if interrupted := await settling.interrupt_dead(runtime.database, runtime.lease):
+        log.warning("%d releases of dead servers were settled as INTERRUPTED", interrupted)
 
 
 async def _healthz(_: Request) -> PlainTextResponse:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lomas_gql.database.engine import Database
 from lomas_gql.database.models import Dataset, Grant
-from lomas_gql.errors import LomasError
+from lomas_gql.errors import DatabaseUnavailable, LomasError
 from lomas_gql.services import administration, audit, importing, tokens, verification
 from lomas_gql.services.catalogue import metadata_of
 from lomas_gql.settings import Settings
@@ -51,6 +51,8 @@ def main() -> None:
     os.umask(0o077)
     try:
         app()
+    except DatabaseUnavailable as error:
+        _stop(f"the database does not answer: {error.reason}")
     except LomasError as error:
         _stop(error.message)
     except ValidationError as error:

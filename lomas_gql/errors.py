@@ -39,6 +39,16 @@ class BadCursor(LomasError):
     code = "BAD_USER_INPUT"
 
 
+class DatabaseUnavailable(LomasError):
+    """The server's own database does not answer for now. Clients get `message`; the reason is for the owner."""
+
+    code = "DATABASE_UNAVAILABLE"
+
+    def __init__(self, reason: str, message: str | None = None) -> None:
+        super().__init__(message or DATABASE_AWAY)
+        self.reason = reason
+
+
 class AdministrationError(LomasError):
     """A command cannot be carried out; the message says why and what to do."""
 
@@ -159,3 +169,12 @@ class ConditionTooRare(LomasError):
 CANCELLED = "The query was cancelled while it ran. It was charged; nothing was released."
 INTERRUPTED = "The server stopped while the query ran. It was charged; nothing was released."
 LIBRARY_FAILED = "{library} gave no answer on the private rows. The query was charged; nothing was released."
+DATABASE_AWAY = "The server's database does not answer. Nothing was charged or released; try again in a moment."
+PERHAPS_WRITTEN = (
+    "The server's database was lost before it confirmed what was written. A query may have been charged; nothing was "
+    "released. See your history, or ask again under the same idempotency key."
+)
+CHARGED_UNCONFIRMED = (
+    "The server's database was lost after the query was charged. See your history for whether its answer was kept, "
+    "or ask again under the same idempotency key."
+)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
+import os
+import signal
 import socket
+import threading
+from multiprocessing.process import BaseProcess
 
 import uvicorn
+from starlette.applications import Starlette
 
-from lomas_gql.app import NOT_MIGRATED
+from lomas_gql.app import NOT_MIGRATED, create_app
 from lomas_gql.database.engine import Database
 from lomas_gql.errors import AdministrationError
 from lomas_gql.settings import Settings
@@ -17,12 +23,13 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
     """Serves until it is told to stop.
 
     Raises:
-        AdministrationError: the database does not answer, or is not migrated.
+        AdministrationError: the database is not migrated, or nobody can listen there.
+        DatabaseUnavailable: the database does not answer.
     """
     check_migrated(settings)
     check_free(host, port)
     uvicorn.run(
-        "lomas_gql.app:create_app",
+        "lomas_gql.serving:create_served_app",
         factory=True,
         host=host,
         port=port,
@@ -33,6 +40,21 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
         server_header=False,
         ws_max_size=settings.max_body_bytes,
     )
+
+
+def create_served_app() -> Starlette:
+    """The application, in a process that ends when the one that started it has died."""
+    supervisor = multiprocessing.parent_process()
+    # A single server process has none: a shell or systemd may start it and go.
+    if supervisor is not None:
+        threading.Thread(target=_end_after, args=(supervisor,), daemon=True).start()
+    return create_app()
+
+
+def _end_after(supervisor: BaseProcess) -> None:
+    supervisor.join()
+    # As if it had been told to stop: it takes no more requests, and ends once it has answered those it has.
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def check_free(host: str, port: int) -> None:

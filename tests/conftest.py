@@ -91,14 +91,12 @@ class Server:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("LOMAS_")}
         return kept | {"LOMAS_DATA_DIR": str(self.data_dir)} | self.options
 
-    def start(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        command = [sys.executable, "-m", "lomas_gql", "serve", "--port", str(self.port)]
+    def start(self, *options: str) -> None:
+        self.port = free_port()
+        command = [sys.executable, "-m", "lomas_gql", "serve", "--port", str(self.port), *options]
         with (self.data_dir / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, env=self.environment(), stdout=log, stderr=log)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             try:
                 assert httpx.get(f"{self.url}/healthz", timeout=5).text == "ok\n"
@@ -145,6 +143,12 @@ class Server:
                 await database.close()
 
         return asyncio.run(run())
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]  # type: ignore[no-any-return]
 
 
 def new_server(data_dir: Path, **options: str) -> Server:

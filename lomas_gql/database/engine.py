@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,29 +14,42 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, CursorResult, event, func
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from alembic import command
-from lomas_gql.errors import AdministrationError
+from lomas_gql.database.absence import absence
+from lomas_gql.errors import PERHAPS_WRITTEN, AdministrationError, DatabaseUnavailable
+
+SERVER_SECONDS = 10.0
+"""The most that one transaction of a server may take; commands, which read whole histories, have no limit."""
+CONNECT_SECONDS = 5
+COMMAND_LOCK_SECONDS = 30
+WARNING_SECONDS = 10
+log = logging.getLogger(__name__)
 
 # Any number that nothing else locks in the same database.
 _ADMINISTERING = 5_626_271
 
 
 class Database:
-    """One database. `reading()` and `writing()` each open a session that is one transaction."""
+    """One database. `reading()` and `writing()` each open a session that is one transaction.
 
-    def __init__(self, url: str) -> None:
-        self.engine = _engine(url)
+    Both raise DatabaseUnavailable where the database does not answer, or takes longer than `seconds`.
+    """
+
+    def __init__(self, url: str, seconds: float | None = None) -> None:
+        self.engine = _engine(url, seconds)
+        self._seconds = seconds
+        self._warned_at = -float("inf")
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
         """A transaction that changes nothing."""
-        async with AsyncSession(self.engine, expire_on_commit=False) as session:
+        async with self._answering(), AsyncSession(self.engine, expire_on_commit=False) as session:
             yield session
 
     @asynccontextmanager
@@ -42,15 +58,22 @@ class Database:
         engine = self.engine
         if self._is_postgresql:
             engine = engine.execution_options(isolation_level="REPEATABLE READ")
-        async with AsyncSession(engine, expire_on_commit=False) as session:
+        async with self._answering(), AsyncSession(engine, expire_on_commit=False) as session:
             yield session
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncSession]:
         """A transaction that is committed at the end of the block, or rolled back where the block raises."""
         engine = self.engine.execution_options(writes=True)
-        async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
-            yield session
+        committing = False
+        try:
+            async with self._answering(), AsyncSession(engine, expire_on_commit=False) as session, session.begin():
+                yield session
+                await session.flush()
+                committing = True
+        except DatabaseUnavailable as away:
+            # A commit that is not confirmed may have been carried out all the same.
+            raise DatabaseUnavailable(away.reason, PERHAPS_WRITTEN) if committing else away from None
 
     @asynccontextmanager
     async def administering(self) -> AsyncIterator[AsyncSession]:
@@ -64,6 +87,24 @@ class Database:
     def _is_postgresql(self) -> bool:
         return self.engine.dialect.name == "postgresql"
 
+    @asynccontextmanager
+    async def _answering(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._seconds):
+                yield
+        except (SQLAlchemyError, TimeoutError) as error:
+            reason = absence(error)
+            if reason is None:
+                raise
+            self._warn(reason)
+            raise DatabaseUnavailable(reason) from None
+
+    def _warn(self, reason: str) -> None:
+        # Hundreds of requests may meet the same absence.
+        if time.monotonic() - self._warned_at > WARNING_SECONDS:
+            self._warned_at = time.monotonic()
+            log.warning("The database does not answer: %s", reason)
+
     async def upgrade(self) -> None:
         """Brings the tables up to this version of the package."""
         async with self.engine.execution_options(writes=True).begin() as connection:
@@ -73,14 +114,10 @@ class Database:
         """Whether every migration has been applied.
 
         Raises:
-            AdministrationError: the database does not answer.
+            DatabaseUnavailable: the database does not answer.
         """
-        try:
-            async with self.engine.connect() as connection:
-                return await connection.run_sync(_is_current)
-        except (DBAPIError, OSError) as error:
-            reason = str(getattr(error, "orig", error)).splitlines()[0]
-            raise AdministrationError(f"the database does not answer: {reason}") from None
+        async with self._answering(), self.engine.connect() as connection:
+            return await connection.run_sync(_is_current)
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -93,26 +130,45 @@ async def rows_changed(session: AsyncSession, statement: Any) -> int:
     return result.rowcount
 
 
-def _engine(url: str) -> AsyncEngine:
+def _engine(url: str, seconds: float | None) -> AsyncEngine:
     try:
         parsed = make_url(url)
         if not parsed.drivername.startswith("sqlite"):
-            return create_async_engine(parsed, pool_pre_ping=True)
+            options = _postgresql_options(parsed, seconds)
+            return create_async_engine(parsed, pool_pre_ping=True, pool_timeout=CONNECT_SECONDS, connect_args=options)
     except (ArgumentError, ImportError) as error:
         raise AdministrationError(f"LOMAS_DATABASE_URL names no database that can be used here: {error}") from None
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    engine = create_async_engine(parsed, connect_args={"timeout": 30})
+    lock_seconds = seconds / 2 if seconds else COMMAND_LOCK_SECONDS
+    engine = create_async_engine(parsed, pool_timeout=CONNECT_SECONDS, connect_args={"timeout": lock_seconds})
     event.listen(engine.sync_engine, "connect", _settle_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
+
+
+def _postgresql_options(url: URL, seconds: float | None) -> dict[str, Any]:
+    """What libpq is told, unless the URL says otherwise (https://www.postgresql.org/docs/current/libpq-connect.html)."""
+    options: dict[str, Any] = {
+        "connect_timeout": CONNECT_SECONDS,
+        # A host that vanished is noticed in seconds, not in hours.
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 10_000,
+    }
+    if seconds:
+        # A server that froze in a transaction must not lock a budget for all the others.
+        limits = {"lock_timeout": seconds / 2, "idle_in_transaction_session_timeout": seconds}
+        options["options"] = " ".join(f"-c {name}={limit * 1000:.0f}" for name, limit in limits.items())
+    return {name: value for name, value in options.items() if name not in url.query}
 
 
 def _settle_sqlite(connection: Any, _: Any) -> None:
     # None: the driver begins no transactions of its own, so that ours can begin IMMEDIATE.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -10,7 +10,7 @@ from strawberry.dataloader import DataLoader
 
 from lomas_gql.auth import Viewer
 from lomas_gql.database.models import Release
-from lomas_gql.errors import LimitExceeded, Unauthenticated
+from lomas_gql.errors import DatabaseUnavailable, LimitExceeded, Unauthenticated
 from lomas_gql.services import catalogue
 from lomas_gql.services.catalogue import Granted, HistoryFilter, Page
 from lomas_gql.services.runtime import Runtime
@@ -22,9 +22,11 @@ HistoryKey: TypeAlias = tuple[int, HistoryFilter]
 class Context:
     """One for each operation. Reads of one kind are collected and made together."""
 
-    def __init__(self, runtime: Runtime, viewer: Viewer | None, authorization: str | None) -> None:
+    def __init__(
+        self, runtime: Runtime, viewer: Viewer | DatabaseUnavailable | None, authorization: str | None
+    ) -> None:
         self.runtime = runtime
-        self.maybe_viewer = viewer
+        self._viewer = viewer
         self.authorization = authorization
         # What a WebSocket client says at connection_init; Strawberry fills it in.
         self.connection_params: dict[str, object] | None = None
@@ -34,12 +36,31 @@ class Context:
     @classmethod
     async def signed_in(cls, runtime: Runtime, authorization: str | None) -> Context:
         """A context for whoever the Authorization header speaks for, now."""
-        async with runtime.database.reading() as session:
-            return cls(runtime, await viewer_of(session, authorization), authorization)
+        try:
+            async with runtime.database.reading() as session:
+                return cls(runtime, await viewer_of(session, authorization), authorization)
+        except DatabaseUnavailable as away:
+            # Told by whichever field asks for the viewer, as an error of GraphQL.
+            return cls(runtime, away, authorization)
 
     async def anew(self) -> Context:
         """The same for a later operation on the same connection: a token may have been revoked meanwhile."""
         return await self.signed_in(self.runtime, self.authorization)
+
+    async def viewer_now(self) -> Viewer | None:
+        """Who asks, looked up again. Raises as `maybe_viewer`."""
+        return (await self.anew()).maybe_viewer
+
+    @property
+    def maybe_viewer(self) -> Viewer | None:
+        """Who asks; None where nobody is signed in.
+
+        Raises:
+            DatabaseUnavailable: nobody can tell now.
+        """
+        if isinstance(self._viewer, DatabaseUnavailable):
+            raise DatabaseUnavailable(self._viewer.reason)
+        return self._viewer
 
     @property
     def viewer(self) -> Viewer:
@@ -47,6 +68,7 @@ class Context:
 
         Raises:
             Unauthenticated: nobody is signed in.
+            DatabaseUnavailable: nobody can tell now.
         """
         if self.maybe_viewer is None:
             raise Unauthenticated("Sign in with a valid token: Authorization: Bearer <token>.")

@@ -21,6 +21,6 @@ class Subscription:
         viewer = info.context.viewer
         async for row in running.follow(info.context.runtime, viewer, number_in(id, "Release") or 0):
             # A token may be revoked while its bearer listens.
-            if (await info.context.anew()).maybe_viewer != viewer:
+            if await running.outlasting(info.context.runtime, info.context.viewer_now) != viewer:
                 raise Unauthenticated("Your token does not hold any more.")
             yield Release.of(row)

@@ -15,13 +15,19 @@ from lomas_gql.database.models import Release, ReleaseStatus, now
 
 @dataclass(frozen=True)
 class Lease:
-    """The process that runs a release, and how long its word lasts without renewal."""
+    """The process that runs a release, and within how many seconds of its death its users can go on."""
 
     server: str
     seconds: float
 
+    @property
+    def beat(self) -> float:
+        """How often it is renewed, and the dead are looked for, in seconds."""
+        return self.seconds / 10
+
     def until(self) -> datetime:
-        return now() + timedelta(seconds=self.seconds)
+        """Until when its word lasts without renewal: a beat passes at most before another server notices."""
+        return now() + timedelta(seconds=self.seconds - self.beat)
 
 
 def lease_of_this_process(host: str, seconds: float) -> Lease:

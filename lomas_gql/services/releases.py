@@ -15,8 +15,10 @@ from lomas_gql.auth import Viewer
 from lomas_gql.database.models import Release
 from lomas_gql.datasets.sources import prepared_path
 from lomas_gql.errors import (
+    CHARGED_UNCONFIRMED,
     BudgetExceeded,
     ConditionTooRare,
+    DatabaseUnavailable,
     IdempotencyConflict,
     InvalidQuery,
     LibraryFailed,
@@ -162,10 +164,13 @@ async def _executed(runtime: Runtime, viewer: Viewer, asked: Input, key: str | N
         if stored is None:
             raise
         return await _replayed(runtime, viewer, granted, stored)
-    answer = await running.start(runtime, release, work)
-    async with runtime.database.reading() as session:
-        [ended] = await catalogue.own_releases(session, viewer, [release.id])
-        [budget] = await catalogue.granted_by_id(session, viewer, [granted.id])
+    try:
+        answer = await running.start(runtime, release, work)
+        async with runtime.database.reading() as session:
+            [ended] = await catalogue.own_releases(session, viewer, [release.id])
+            [budget] = await catalogue.granted_by_id(session, viewer, [granted.id])
+    except DatabaseUnavailable as away:
+        raise DatabaseUnavailable(away.reason, CHARGED_UNCONFIRMED) from None
     assert ended is not None
     return Executed(ended, answer, budget or granted, replayed=False)
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from lomas_gql import progress
 from lomas_gql.auth import Viewer
 from lomas_gql.database.models import Release, ReleaseStatus
-from lomas_gql.errors import CANCELLED, LibraryFailed, ReleaseNotRunning
+from lomas_gql.errors import CANCELLED, DatabaseUnavailable, LibraryFailed, ReleaseNotRunning
 from lomas_gql.libraries.base import Answer, DPQuery, Library
 from lomas_gql.metadata import Metadata
 from lomas_gql.progress import Progress
@@ -21,6 +24,7 @@ from lomas_gql.services.runtime import Runtime
 from lomas_gql.settings import Settings
 from lomas_gql.workers.pool import WorkerLost
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
@@ -39,7 +43,7 @@ class Work:
 def start(runtime: Runtime, release: Release, work: Work) -> asyncio.Task[Answer]:
     """Runs a reserved release to its end, whether or not anybody waits for it.
 
-    The task raises LibraryFailed where there is no answer.
+    The task raises LibraryFailed where there is no answer, and DatabaseUnavailable where it could not be kept.
     """
     runtime.running[release.id] = asyncio.create_task(_called(runtime, release, work))
     task = asyncio.create_task(_settled(runtime, release))
@@ -58,18 +62,20 @@ async def cancel(runtime: Runtime, viewer: Viewer, release_id: int) -> Release:
         raise ReleaseNotRunning
     if release_id in runtime.running:
         runtime.running[release_id].cancel()
-    async with runtime.database.reading() as session:
-        [release] = await catalogue.own_releases(session, viewer, [release_id])
+    release = await _own(runtime, viewer, release_id)
     assert release is not None
     return release
 
 
 async def follow(runtime: Runtime, viewer: Viewer, release_id: int) -> AsyncIterator[Release]:
-    """The release at each change of its status or progress, until it has ended. Nothing if it is not the viewer's."""
+    """The release at each change of its status or progress, until it has ended. Nothing if it is not the viewer's.
+
+    Raises:
+        DatabaseUnavailable: the database has been away for longer than a lease lasts.
+    """
     seen: tuple[str, Progress | None] | None = None
     while True:
-        async with runtime.database.reading() as session:
-            [release] = await catalogue.own_releases(session, viewer, [release_id])
+        release = await outlasting(runtime, partial(_own, runtime, viewer, release_id))
         if release is None:
             return
         state = (release.status, progress_of(runtime, release))
@@ -78,6 +84,22 @@ async def follow(runtime: Runtime, viewer: Viewer, release_id: int) -> AsyncIter
             seen = state
         if release.status != ReleaseStatus.RUNNING.value:
             return
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def outlasting(runtime: Runtime, ask: Callable[[], Awaitable[T]]) -> T:
+    """What `ask` answers; asked again while the database is away, for as long as a lease lasts.
+
+    Raises:
+        DatabaseUnavailable: it is still away.
+    """
+    deadline = time.monotonic() + runtime.lease.seconds
+    while True:
+        try:
+            return await ask()
+        except DatabaseUnavailable:
+            if time.monotonic() > deadline:
+                raise
         await asyncio.sleep(POLL_SECONDS)
 
 
@@ -110,6 +132,12 @@ def seconds_for(settings: Settings, library: Library) -> float:
             return settings.query_seconds
 
 
+async def _own(runtime: Runtime, viewer: Viewer, release_id: int) -> Release | None:
+    async with runtime.database.reading() as session:
+        [release] = await catalogue.own_releases(session, viewer, [release_id])
+    return release
+
+
 async def _called(runtime: Runtime, release: Release, work: Work) -> Answer | Failed:
     """Runs the query in a private worker, once: a second run would be a second release."""
     file = _progress_file(runtime, release)
@@ -130,7 +158,7 @@ async def _settled(runtime: Runtime, release: Release) -> Answer:
     try:
         outcome = await call
         if isinstance(outcome, Answer):
-            if await settling.settle(runtime.database, release, runtime.lease, outcome):
+            if await _kept(runtime, release, outcome):
                 return outcome
             # It was cancelled meanwhile, or another server took this one for dead: nothing leaves.
             raise LibraryFailed(release.library, release.cost)
@@ -144,12 +172,26 @@ async def _settled(runtime: Runtime, release: Release) -> Answer:
         raise LibraryFailed(release.library, release.cost, CANCELLED) from None
     except LibraryFailed:
         raise
+    except DatabaseUnavailable:
+        log.warning("release %s is not settled: the database is away", release.id)
+        raise
     except Exception as error:  # noqa: BLE001 (whatever it is, the release was charged and has no answer)
         log.error("release %s could not be settled: %s", release.id, type(error).__name__)
         raise LibraryFailed(release.library, release.cost) from None
     finally:
         # Not renewed from here on: a release that could not be settled is interrupted when its lease runs out.
         del runtime.running[release.id]
+
+
+async def _kept(runtime: Runtime, release: Release, answer: Answer) -> bool:
+    """Whether the answer is written down, so that it may leave. A short absence of the database does not lose it."""
+    settle = partial(settling.settle, runtime.database, release, runtime.lease, answer)
+    if await outlasting(runtime, settle):
+        return True
+    # The confirmation of an earlier attempt may have been lost: only this process can release what it runs.
+    async with runtime.database.reading() as session:
+        ended = await session.get(Release, release.id)
+    return ended is not None and ended.status == ReleaseStatus.RELEASED.value
 
 
 def _progress_file(runtime: Runtime, release: Release) -> Path:
@@ -162,11 +204,21 @@ def _progress_folder(runtime: Runtime) -> Path:
 
 async def keep_lease(runtime: Runtime) -> None:
     """Renews this server's lease and settles what dead servers left, until cancelled."""
+    failing: str | None = None
     while True:
-        await asyncio.sleep(runtime.lease.seconds / 3)
-        try:
-            await leases.renew(runtime.database, runtime.lease, list(runtime.running))
-            await settling.interrupt_dead(runtime.database, runtime.lease)
-            await drop_ended(runtime)
-        except Exception as error:  # noqa: BLE001 (the database may be away for a while: try again)
-            log.warning("The lease was not renewed: %s", type(error).__name__)
+        await asyncio.sleep(runtime.lease.beat)
+        failed = await _failure_of_a_beat(runtime)
+        if failed != failing:
+            # Told when it changes, not at each beat.
+            log.warning("The lease %s", f"was not renewed: {failed}" if failed else "is renewed again")
+        failing = failed
+
+
+async def _failure_of_a_beat(runtime: Runtime) -> str | None:
+    try:
+        await leases.renew(runtime.database, runtime.lease, list(runtime.running))
+        await settling.interrupt_dead(runtime.database, runtime.lease)
+        await drop_ended(runtime)
+    except Exception as error:  # noqa: BLE001 (whatever it is, the next beat tries again)
+        return type(error).__name__
+    return None

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -17,6 +17,7 @@ from lomas_gql.auth import Viewer
 from lomas_gql.database.engine import Database
 from lomas_gql.errors import (
     BudgetExceeded,
+    DatabaseUnavailable,
     Forbidden,
     IdempotencyConflict,
     InvalidQuery,
@@ -32,6 +33,7 @@ from lomas_gql.rows import Rows
 from lomas_gql.services import administration, catalogue, leases, releases, settling
 from lomas_gql.services.importing import import_catalogue
 from lomas_gql.services.releases import Input
+from lomas_gql.services.running import keep_lease
 from lomas_gql.services.runtime import Runtime
 from lomas_gql.settings import Settings
 from lomas_gql.workers.pool import Workers
@@ -242,6 +244,42 @@ async def test_a_release_that_cannot_be_settled_is_interrupted_when_its_lease_ru
     assert await settling.interrupt_dead(runtime.database, short.lease) == 1
     assert await history(runtime) == ["INTERRUPTED"]
     assert await spent(runtime) == "0.5"
+
+
+async def test_an_answer_whose_confirmation_was_lost_is_released_once(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle, settled = settling.settle, []
+
+    async def unconfirmed(*arguments: Any) -> bool:
+        settled.append(await settle(*arguments))
+        if len(settled) == 1:
+            raise DatabaseUnavailable("lost at the commit")
+        return settled[-1]
+
+    monkeypatch.setattr(settling, "settle", unconfirmed)
+    executed = await releases.execute(runtime, VIEWER, asked(Fake()), None)
+    assert (executed.answer.value, executed.release.status, settled) == (344, "RELEASED", [True, False])
+    assert await spent(runtime) == "0.5"
+
+
+async def test_a_client_is_told_that_a_query_was_charged_before_the_database_was_lost(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> bool:
+        raise DatabaseUnavailable("away")
+
+    short = replace(runtime, lease=replace(runtime.lease, seconds=0.5))
+    monkeypatch.setattr(settling, "settle", away)
+    with pytest.raises(DatabaseUnavailable, match="after the query was charged"):
+        await releases.execute(short, VIEWER, asked(Fake()), None)
+    assert await spent(runtime) == "0.5"
+    # Not renewed any more: a heartbeat settles it when its lease has run out.
+    heartbeat = asyncio.create_task(keep_lease(short))
+    while await history(runtime) == ["RUNNING"]:
+        await asyncio.sleep(0.05)
+    heartbeat.cancel()
+    assert await history(runtime) == ["INTERRUPTED"]
 
 
 async def test_a_missing_file_costs_nothing(runtime: Runtime) -> None:
