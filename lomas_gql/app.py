@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
@@ -58,10 +60,12 @@ def create_app(settings: Settings | None = None) -> Starlette:
     view = View(runtime)
     app = Starlette(
         routes=[
-            Route("/graphql", view, methods=["GET", "POST"]),
+            # All methods: it refuses the others itself, in JSON.
+            Route("/graphql", view),
             WebSocketRoute("/graphql", view),
             Route("/healthz", _healthz),
         ],
+        middleware=_cors(settings),
         lifespan=lifespan,
     )
     app.state.runtime = runtime
@@ -73,6 +77,18 @@ async def _take_over(runtime: Runtime) -> None:
         raise AdministrationError(NOT_MIGRATED)
     if interrupted := await settling.interrupt_dead(runtime.database, runtime.lease):
         log.warning("%d releases of dead servers were settled as INTERRUPTED", interrupted)
+
+
+def _cors(settings: Settings) -> list[Middleware]:
+    """Lets pages of the listed origins read answers. Tokens come in a header: no cookies are used or let through."""
+    if not settings.origins:
+        return []
+    headers = ["Authorization", "Content-Type"]
+    return [
+        Middleware(
+            CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"], allow_headers=headers
+        )
+    ]
 
 
 async def _healthz(_: Request) -> PlainTextResponse:

@@ -32,6 +32,10 @@ class LimitExceeded(LomasError):
 
     code = "LIMIT_EXCEEDED"
 
+    def __init__(self, message: str, code: str = code) -> None:
+        super().__init__(message)
+        self.code = code
+
 
 class BadCursor(LomasError):
     """A cursor or id that this server did not hand out."""

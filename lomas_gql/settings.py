@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import platform
+import re
 from pathlib import Path
 
 from platformdirs import user_data_path
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -64,6 +65,24 @@ class Settings(BaseSettings):
     max_sample_rows: int = Field(default=10_000, ge=1, description="Most synthetic rows in an answer.")
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024, description="Largest request body, in bytes.")
 
+    cors_origins: str = Field(
+        default="",
+        description="Origins of frontends on other hosts: `https://a.example.org,https://b.example.org`.",
+    )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        for origin in _listed(value):
+            if not re.fullmatch(r"https?://[a-z0-9.-]+(:\d+)?|https?://\[[0-9a-f:]+\](:\d+)?", origin):
+                raise ValueError(f"{origin} is no origin: write a scheme, a host in lower case and perhaps a port")
+        return value
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Whose pages may ask, beside our own."""
+        return _listed(self.cors_origins)
+
     @property
     def url(self) -> str:
         """The database's URL, with the driver that this server uses."""
@@ -77,6 +96,10 @@ class Settings(BaseSettings):
     def cache_dir(self) -> Path:
         """Where prepared rows are kept."""
         return self.data_dir / "prepared"
+
+
+def _listed(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 def host_name() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import cached_property
 from typing import TypeAlias
 
 import strawberry
@@ -10,57 +11,48 @@ from strawberry.dataloader import DataLoader
 
 from lomas_gql.auth import Viewer
 from lomas_gql.database.models import Release
-from lomas_gql.errors import DatabaseUnavailable, LimitExceeded, Unauthenticated
+from lomas_gql.errors import LimitExceeded, Unauthenticated
 from lomas_gql.services import catalogue
 from lomas_gql.services.catalogue import Granted, HistoryFilter, Page
 from lomas_gql.services.runtime import Runtime
 from lomas_gql.services.tokens import viewer_of
 
 HistoryKey: TypeAlias = tuple[int, HistoryFilter]
+_CODES = {"first": "MAX_PAGE_SIZE_EXCEEDED", "rows": "MAX_ROWS_EXCEEDED"}
 
 
 class Context:
     """One for each operation. Reads of one kind are collected and made together."""
 
-    def __init__(
-        self, runtime: Runtime, viewer: Viewer | DatabaseUnavailable | None, authorization: str | None
-    ) -> None:
+    def __init__(self, runtime: Runtime, authorization: str | None) -> None:
         self.runtime = runtime
-        self._viewer = viewer
         self.authorization = authorization
+        self.maybe_viewer: Viewer | None = None
         # What a WebSocket client says at connection_init; Strawberry fills it in.
         self.connection_params: dict[str, object] | None = None
-        self.histories: DataLoader[HistoryKey, Page[Release]] = DataLoader(self._load_histories)
-        self.datasets: DataLoader[int, Granted | None] = DataLoader(self._load_datasets)
 
-    @classmethod
-    async def signed_in(cls, runtime: Runtime, authorization: str | None) -> Context:
-        """A context for whoever the Authorization header speaks for, now."""
-        try:
-            async with runtime.database.reading() as session:
-                return cls(runtime, await viewer_of(session, authorization), authorization)
-        except DatabaseUnavailable as away:
-            # Told by whichever field asks for the viewer, as an error of GraphQL.
-            return cls(runtime, away, authorization)
-
-    async def anew(self) -> Context:
-        """The same for a later operation on the same connection: a token may have been revoked meanwhile."""
-        return await self.signed_in(self.runtime, self.authorization)
-
-    async def viewer_now(self) -> Viewer | None:
-        """Who asks, looked up again. Raises as `maybe_viewer`."""
-        return (await self.anew()).maybe_viewer
-
-    @property
-    def maybe_viewer(self) -> Viewer | None:
-        """Who asks; None where nobody is signed in.
+    async def sign_in(self) -> Viewer | None:
+        """Finds out, now, for whom the Authorization header speaks.
 
         Raises:
             DatabaseUnavailable: nobody can tell now.
         """
-        if isinstance(self._viewer, DatabaseUnavailable):
-            raise DatabaseUnavailable(self._viewer.reason)
-        return self._viewer
+        if self.authorization is not None:
+            async with self.runtime.database.reading() as session:
+                self.maybe_viewer = await viewer_of(session, self.authorization)
+        return self.maybe_viewer
+
+    def anew(self) -> Context:
+        """The same for a later operation on the same connection: a token may have been revoked meanwhile."""
+        return Context(self.runtime, self.authorization)
+
+    @cached_property
+    def histories(self) -> DataLoader[HistoryKey, Page[Release]]:
+        return DataLoader(self._load_histories)
+
+    @cached_property
+    def datasets(self) -> DataLoader[int, Granted | None]:
+        return DataLoader(self._load_datasets)
 
     @property
     def viewer(self) -> Viewer:
@@ -68,7 +60,6 @@ class Context:
 
         Raises:
             Unauthenticated: nobody is signed in.
-            DatabaseUnavailable: nobody can tell now.
         """
         if self.maybe_viewer is None:
             raise Unauthenticated("Sign in with a valid token: Authorization: Bearer <token>.")
@@ -77,11 +68,14 @@ class Context:
     def check(self, asked: int, most: int, what: str) -> int:
         """`asked`, where it lies between 0 and `most`.
 
+        Checked as a field is executed, since it may come from a variable.
+
         Raises:
             LimitExceeded: it does not.
         """
         if not 0 <= asked <= most:
-            raise LimitExceeded(f"{what} must lie between 0 and {most}.")
+            code = _CODES.get(what, LimitExceeded.code) if asked > most else "BAD_USER_INPUT"
+            raise LimitExceeded(f"{what} must lie between 0 and {most}.", code)
         return asked
 
     async def _load_histories(self, keys: list[HistoryKey]) -> list[Page[Release]]:

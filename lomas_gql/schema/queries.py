@@ -10,9 +10,9 @@ import strawberry
 from lomas_gql import __version__
 from lomas_gql.errors import DatasetUnavailable
 from lomas_gql.libraries.base import Library
+from lomas_gql.schema import limits
 from lomas_gql.schema.context import Info
 from lomas_gql.schema.ids import cursor_text, number_in
-from lomas_gql.schema.limits import MAX_ALIASES, MAX_DEPTH, MAX_FIELDS, MAX_MUTATIONS
 from lomas_gql.schema.types import Dataset, DatasetConnection, Node, Release, Viewer
 from lomas_gql.services import catalogue
 
@@ -22,6 +22,8 @@ _PACKAGES = {
     Library.SMARTNOISE_SYNTH: "smartnoise-synth",
     Library.DIFFPRIVLIB: "diffprivlib",
 }
+# Looked up once: it reads each package's files.
+_VERSIONS = {library: version(package) for library, package in _PACKAGES.items()}
 
 
 ReleaseId = Annotated[strawberry.ID, strawberry.argument(description="The release's id.")]
@@ -40,6 +42,13 @@ class Limits:
     max_fields: int = strawberry.field(description="Fields in all, fragments expanded.")
     max_aliases: int = strawberry.field(description="Aliases in all, fragments expanded.")
     max_mutations: int = strawberry.field(description="Mutations in one request.")
+    max_tokens: int = strawberry.field(description="Names, values and punctuation marks of a document.")
+    max_characters: int = strawberry.field(description="Characters of a document; longer values go into variables.")
+    max_body_bytes: int = strawberry.field(description="Bytes of one request or WebSocket message.")
+    max_subscriptions: int = strawberry.field(description="Operations under way on one WebSocket connection.")
+    connection_init_seconds: int = strawberry.field(
+        description="Seconds in which a WebSocket client has to send connection_init."
+    )
     max_page_size: int = strawberry.field(description="Nodes on one page.")
     max_dummy_rows: int = strawberry.field(description="Dummy rows in one answer or dummy run.")
     max_sample_rows: int = strawberry.field(description="Synthetic rows in one answer.")
@@ -65,14 +74,19 @@ class Query:
             live=True,
             version=__version__,
             libraries=[
-                LibraryInfo(library=library, version=version(package), enabled=True)
-                for library, package in _PACKAGES.items()
+                LibraryInfo(library=library, version=installed, enabled=True)
+                for library, installed in _VERSIONS.items()
             ],
             limits=Limits(
-                max_depth=MAX_DEPTH,
-                max_fields=MAX_FIELDS,
-                max_aliases=MAX_ALIASES,
-                max_mutations=MAX_MUTATIONS,
+                max_depth=limits.MAX_DEPTH,
+                max_fields=limits.MAX_FIELDS,
+                max_aliases=limits.MAX_ALIASES,
+                max_mutations=limits.MAX_MUTATIONS,
+                max_tokens=limits.MAX_TOKENS,
+                max_characters=limits.MAX_CHARACTERS,
+                max_body_bytes=settings.max_body_bytes,
+                max_subscriptions=limits.MAX_SUBSCRIPTIONS,
+                connection_init_seconds=limits.CONNECTION_INIT_SECONDS,
                 max_page_size=settings.max_page_size,
                 max_dummy_rows=settings.max_dummy_rows,
                 max_sample_rows=settings.max_sample_rows,

@@ -14,13 +14,13 @@ from lomas_gql.schema.types import Release
 from lomas_gql.services import running
 
 
-@strawberry.type(description="What can be followed, over graphql-transport-ws.")
+@strawberry.type(description="What can be followed, over graphql-transport-ws or graphql-sse.")
 class Subscription:
     @strawberry.subscription(description="Every change of one of the viewer's releases, until it has ended.")
     async def release(self, info: Info, id: ReleaseId) -> AsyncGenerator[Release, None]:
         viewer = info.context.viewer
         async for row in running.follow(info.context.runtime, viewer, number_in(id, "Release") or 0):
             # A token may be revoked while its bearer listens.
-            if await running.outlasting(info.context.runtime, info.context.viewer_now) != viewer:
+            if await running.outlasting(info.context.runtime, info.context.anew().sign_in) != viewer:
                 raise Unauthenticated("Your token does not hold any more.")
             yield Release.of(row)

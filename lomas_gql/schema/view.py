@@ -1,47 +1,77 @@
-"""GraphQL over HTTP."""
+"""GraphQL over HTTP, Server-Sent Events and WebSockets."""
 
 from __future__ import annotations
 
 import json
 import logging
-import math
+from collections.abc import AsyncGenerator
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
-from cross_web import HTTPException
-from graphql import GraphQLError, OperationDefinitionNode, parse
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from graphql import GraphQLError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
-from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
+from strawberry.http.streaming import SSETransport, merge_stream_with_heartbeat
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import SubscribeMessage
 from strawberry.types import ExecutionResult
+from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UNSET, UnsetType
 
 from lomas_gql.schema.context import Context
 from lomas_gql.schema.errors import presented
-from lomas_gql.schema.limits import MAX_TOKENS
+from lomas_gql.schema.limits import CONNECTION_INIT_SECONDS, MAX_SUBSCRIPTIONS
+from lomas_gql.schema.requests import GRAPHQL_TYPE, JSON_TYPE, STREAM_TYPE, Asked, Refused, answer_type, decoded, read
 from lomas_gql.schema.schema import schema
 from lomas_gql.services.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
-MAX_SUBSCRIPTIONS = 50
-"""Operations under way on one WebSocket connection."""
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+# Of requests that GraphQL over HTTP calls well-formed, and that are refused all the same.
+_STATUSES = {
+    "BAD_REQUEST": 400,
+    "SUBSCRIPTION_NOT_ALLOWED": 400,
+    "MUTATION_NOT_ALLOWED": 405,
+    "INTERNAL_SERVER_ERROR": 500,
+    "DATABASE_UNAVAILABLE": 503,
+}
+
+
+class Conversation(BaseGraphQLTransportWSHandler[Context, None]):
+    """One connection by graphql-transport-ws."""
+
+    async def handle_subscribe(self, message: SubscribeMessage) -> None:
+        if self.connection_acknowledged and len(self.operations) >= MAX_SUBSCRIPTIONS:
+            text = f"At most {MAX_SUBSCRIPTIONS} operations may be under way on one connection."
+            error = GraphQLError(text, extensions={"code": "MAX_SUBSCRIPTIONS_EXCEEDED"})
+            await self.send_message({"id": message["id"], "type": "error", "payload": [error.formatted]})
+            return
+        await super().handle_subscribe(message)
+
+    async def handle_task_exception(self, error: Exception) -> None:
+        # Without the traceback, which may hold a private value.
+        log.error("an operation on a WebSocket ended: %s", type(error).__name__)
 
 
 class View(GraphQL[Context, None]):
-    """The endpoint: reads requests strictly, signs the viewer in, masks what must not be seen."""
+    """The endpoint. HTTP is answered here; WebSockets are Strawberry's."""
+
+    graphql_transport_ws_handler_class = Conversation
 
     def __init__(self, runtime: Runtime) -> None:
         super().__init__(
             schema,
             graphql_ide=None,
-            multipart_uploads_enabled=False,
             subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
-            max_subscriptions_per_connection=MAX_SUBSCRIPTIONS,
+            connection_init_wait_timeout=timedelta(seconds=CONNECTION_INIT_SECONDS),
+            max_subscriptions_per_connection=None,
+            allowed_origins=runtime.settings.origins,
         )
         self.runtime = runtime
 
@@ -49,11 +79,27 @@ class View(GraphQL[Context, None]):
         if scope["type"] == "websocket":
             await self._converse(WebSocket(scope, receive, send))
             return
+        with suppress(ClientDisconnect):
+            response = await self._answer(Request(scope, receive))
+            await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        media_type = JSON_TYPE
         try:
-            response = await self.run(_Bounded(scope, receive, self.runtime.settings.max_body_bytes))
-        except HTTPException as error:
-            response = _refused(error.status_code, error.reason)
-        await response(scope, receive, send)
+            media_type = answer_type(request)
+            asked = await read(request, self.runtime.settings.max_body_bytes)
+            context = Context(self.runtime, request.headers.get("authorization"))
+            if media_type == STREAM_TYPE:
+                return _streamed(asked, context, _allowed(request) | {OperationType.SUBSCRIPTION})
+            return _answered(await _executed(asked, context, _allowed(request)), media_type)
+        except Refused as refused:
+            error = GraphQLError(refused.message, extensions={"code": refused.code})
+            return _json({"errors": [error.formatted]}, media_type, refused.status, refused.headers)
+        except ClientDisconnect:
+            raise
+        except Exception as bug:  # noqa: BLE001 (whatever it is, the client sees an id and no more)
+            error = presented(GraphQLError("", original_error=bug))
+            return _json({"errors": [error.formatted]}, media_type, 500)
 
     async def _converse(self, websocket: WebSocket) -> None:
         try:
@@ -64,7 +110,7 @@ class View(GraphQL[Context, None]):
                 await websocket.close(4400)
 
     async def get_context(self, request: Request | WebSocket, response: Any) -> Context:
-        return await Context.signed_in(self.runtime, request.headers.get("authorization"))
+        return Context(self.runtime, request.headers.get("authorization"))
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
         """Signs in a client that cannot set headers: `{authorization: "Bearer …"}` at connection_init."""
@@ -75,74 +121,79 @@ class View(GraphQL[Context, None]):
 
     def decode_json(self, data: str | bytes) -> object:
         try:
-            decoded: Any = json.loads(data, parse_constant=_not_json, parse_float=_finite)
-            # Half of a surrogate pair is no text: no database or library can hold it.
-            json.dumps(decoded, ensure_ascii=False).encode()
-        except (ValueError, RecursionError):
-            decoded = None
-        if not isinstance(decoded, dict):
-            # What Strawberry makes a bad request of over HTTP, and a clean close over WebSockets.
+            message = decoded(data)
+        except Refused:
+            message = None
+        if not isinstance(message, dict):
+            # What Strawberry makes a clean close of.
             raise json.JSONDecodeError("not a JSON object", "", 0)
-        return decoded
+        return message
 
     def encode_json(self, data: object) -> str:
-        return json.dumps(data, separators=(",", ":"), allow_nan=False)
-
-    async def parse_http_body(self, request: Any) -> GraphQLRequestData | list[GraphQLRequestData]:
-        data = await super().parse_http_body(request)
-        if isinstance(data, GraphQLRequestData) and data.query and data.operation_name is None:
-            _check_one_operation(data.query)
-        return data
-
-    async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
-        if result.errors:
-            result.errors = [presented(error) for error in result.errors]
-        return await super().process_result(request, result)
+        return _ENCODER.encode(data)
 
 
-class _Bounded(Request):
-    """A request whose body is read only up to a limit."""
-
-    def __init__(self, scope: Scope, receive: Receive, most: int) -> None:
-        super().__init__(scope, receive)
-        self._most = most
-
-    async def body(self) -> bytes:
-        if not hasattr(self, "_body"):
-            chunks, size = [], 0
-            async for chunk in self.stream():
-                size += len(chunk)
-                if size > self._most:
-                    raise HTTPException(413, f"The body is larger than {self._most} bytes.")
-                chunks.append(chunk)
-            self._body = b"".join(chunks)
-        return self._body
+def _allowed(request: Request) -> set[OperationType]:
+    if request.method == "GET":
+        return {OperationType.QUERY}
+    return {OperationType.QUERY, OperationType.MUTATION}
 
 
-def _check_one_operation(query: str) -> None:
-    """Refuses a second operation where none is named: running the first would hide a mutation."""
-    # The cheap test first: a document that names no second operation is not parsed twice.
-    if query.count("{") < 2:
-        return
-    try:
-        document = parse(query, max_tokens=MAX_TOKENS)
-    except (GraphQLError, RecursionError):
-        return
-    if sum(isinstance(node, OperationDefinitionNode) for node in document.definitions) > 1:
-        raise HTTPException(400, "The request has more than one operation; name one in operationName.")
+def _operation(asked: Asked, context: Context, allowed: set[OperationType]) -> dict[str, Any]:
+    return {
+        "query": asked.query,
+        "variable_values": asked.variables,
+        "operation_name": asked.operation_name,
+        "context_value": context,
+        "allowed_operation_types": allowed,
+    }
 
 
-def _refused(status: int, reason: str) -> Response:
-    error = {"message": reason, "extensions": {"code": "BAD_REQUEST"}}
-    return JSONResponse({"errors": [error]}, status_code=status)
+async def _executed(asked: Asked, context: Context, allowed: set[OperationType]) -> ExecutionResult:
+    result: ExecutionResult = await schema.execute(**_operation(asked, context, allowed))
+    return result
 
 
-def _not_json(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")
+def _answered(result: ExecutionResult, media_type: str) -> Response:
+    answer = _told(result)
+    if "data" in answer:
+        return _json(answer, media_type)
+    code = answer["errors"][0]["extensions"]["code"]
+    status = _STATUSES.get(code, 400 if media_type == GRAPHQL_TYPE else 200)
+    return _json(answer, media_type, status, {"Allow": "POST"} if status == 405 else None)
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("a number is too large")
-    return number
+def _told(result: ExecutionResult) -> dict[str, Any]:
+    """The result in GraphQL's form, which has no `data` where nothing was executed: no field is to blame."""
+    if not result.errors:
+        return {"data": result.data}
+    errors = [error.formatted for error in result.errors]
+    if result.data is None and not any(error.path for error in result.errors):
+        return {"errors": errors}
+    return {"errors": errors, "data": result.data}
+
+
+def _streamed(asked: Asked, context: Context, allowed: set[OperationType]) -> Response:
+    """The results as they come, by graphql-sse's distinct connections mode."""
+    transport = SSETransport()
+
+    async def events() -> AsyncGenerator[str, None]:
+        async for result in await schema.stream(**_operation(asked, context, allowed)):
+            yield transport.encode_next(_told(result), _ENCODER.encode)  # type: ignore[arg-type]
+        yield transport.encode_complete()
+
+    kept_alive = merge_stream_with_heartbeat(
+        events,
+        lambda: transport.heartbeat_message(_ENCODER.encode),
+        transport.heartbeat_interval,
+        send_initial_heartbeat=False,
+    )
+    return StreamingResponse(kept_alive(), headers=transport.headers)
+
+
+def _json(
+    answer: dict[str, Any], media_type: str, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    # A refusal is told in JSON to who wanted a stream, too.
+    shown = GRAPHQL_TYPE if media_type == GRAPHQL_TYPE else JSON_TYPE
+    return Response(_ENCODER.encode(answer), status, headers, f"{shown}; charset=utf-8")
