@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from smartnoise_sql import DEMO, Serving, paired
+from serving import Serving
+from smartnoise_sql import DEMO, paired
 from sqlmodel import col, select
 
 from lomas_gql.database.engine import Database
@@ -142,7 +143,7 @@ def share(
 ) -> tuple[float, float]:
     """Milliseconds of an `execute` over HTTP, and of a reservation with its settlement, measured in turn."""
     headers = {"Authorization": f"Bearer {token}"}
-    with Serving(folder, url) as server, httpx.Client(timeout=600) as http:
+    with Serving(folder, database_url=url) as server, httpx.Client(timeout=600) as http:
 
         def ask() -> None:
             answer = http.post(f"{server}/graphql", json={"query": EXECUTE}, headers=headers).json()

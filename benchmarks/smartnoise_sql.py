@@ -13,12 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import signal
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,6 +23,7 @@ import httpx
 import numpy as np
 import pandas as pd
 import yaml
+from serving import Serving
 
 from lomas_gql.database.engine import Database
 from lomas_gql.datasets.sources import Source, prepare
@@ -63,7 +59,7 @@ def compare(folder: Path, rows: int, runs: int, pandas_runs: int) -> None:
     token = asyncio.run(set_up(folder))
     print(f"{rows} rows, {runs} runs of each query; medians in milliseconds")
     print("| query | server | direct | server / direct | pandas | pandas / server |\n|---|---|---|---|---|---|")
-    with Serving(folder) as url, httpx.Client(timeout=600) as client:
+    with Serving(folder / "data") as url, httpx.Client(timeout=600) as client:
         for name, sql in QUERIES.items():
             headers = {"Authorization": f"Bearer {token}"}
 
@@ -107,35 +103,6 @@ async def set_up(folder: Path) -> str:
     token = await tokens.create_token(database, "bench", None)
     await database.close()
     return token
-
-
-class Serving:
-    """`lomas-gql serve` for the length of a block."""
-
-    def __init__(self, folder: Path, database_url: str = "") -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.environment = os.environ | {"LOMAS_DATA_DIR": str(folder / "data"), "LOMAS_DATABASE_URL": database_url}
-
-    def __enter__(self) -> str:
-        command = [sys.executable, "-m", "lomas_gql", "serve", "--port", str(self.port)]
-        self.process = subprocess.Popen(
-            command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        url = f"http://127.0.0.1:{self.port}"
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            try:
-                httpx.get(f"{url}/healthz")
-                return url
-            except httpx.TransportError:
-                time.sleep(0.1)
-        raise RuntimeError("the server did not start")
-
-    def __exit__(self, *_: object) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
 
 
 def direct_reader(folder: Path, metadata: Metadata, sql: str) -> Callable[[], object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,6 @@ from graphql import (
     specified_rules,
 )
 from graphql.validation.validate import ValidationAbortedError
-from strawberry.extensions import SchemaExtension
 
 MAX_DEPTH = 15
 MAX_FIELDS = 250
@@ -73,15 +71,6 @@ class LimitsRule(ASTValidationRule):
 
 
 RULES: tuple[type[ASTValidationRule], ...] = (LimitsRule, *specified_rules)
-
-
-class LimitsExtension(SchemaExtension):
-    """Bounds each document: its tokens where it is parsed, and what it asks for where it is validated."""
-
-    def on_operation(self) -> Iterator[None]:
-        self.execution_context.parse_options["max_tokens"] = MAX_TOKENS
-        self.execution_context.validation_rules = RULES
-        yield
 
 
 def _check_size(node: OperationDefinitionNode | FragmentDefinitionNode, size: Size) -> None:

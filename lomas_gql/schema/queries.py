@@ -22,8 +22,6 @@ _PACKAGES = {
     Library.SMARTNOISE_SYNTH: "smartnoise-synth",
     Library.DIFFPRIVLIB: "diffprivlib",
 }
-# Looked up once: it reads each package's files.
-_VERSIONS = {library: version(package) for library, package in _PACKAGES.items()}
 
 
 ReleaseId = Annotated[strawberry.ID, strawberry.argument(description="The release's id.")]
@@ -34,6 +32,12 @@ class LibraryInfo:
     library: Library = strawberry.field(description="Which library.")
     version: str = strawberry.field(description="Its version.")
     enabled: bool = strawberry.field(description="Whether it takes queries.")
+
+
+# Looked up once: it reads each package's files.
+_LIBRARIES = [
+    LibraryInfo(library=library, version=version(package), enabled=True) for library, package in _PACKAGES.items()
+]
 
 
 @strawberry.type(description="What one request may ask for.")
@@ -73,10 +77,7 @@ class Query:
         return ServerState(
             live=True,
             version=__version__,
-            libraries=[
-                LibraryInfo(library=library, version=installed, enabled=True)
-                for library, installed in _VERSIONS.items()
-            ],
+            libraries=_LIBRARIES,
             limits=Limits(
                 max_depth=limits.MAX_DEPTH,
                 max_fields=limits.MAX_FIELDS,

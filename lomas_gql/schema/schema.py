@@ -1,31 +1,43 @@
-"""The schema, joined from its parts, and what happens around each operation."""
+"""The schema, joined from its parts, and what is done around each operation."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Iterator
 from typing import Any
 
 import strawberry
-from graphql import DocumentNode, FieldNode, GraphQLError, GraphQLSyntaxError, OperationDefinitionNode
-from strawberry.extensions import ParserCache, ValidationCache
+from graphql import (
+    DocumentNode,
+    GraphQLError,
+    execute,
+)
+from graphql import ExecutionResult as GraphQLExecutionResult
+from strawberry.execution import optimized_is_awaitable
+from strawberry.extensions import SchemaExtension
 from strawberry.schema.config import StrawberryConfig
-from strawberry.types import ExecutionContext
+from strawberry.types import ExecutionContext, ExecutionResult
 from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
 from lomas_gql.schema.columns import BooleanColumn, CategoricalColumn, DatetimeColumn, NumericColumn, TextColumn
 from lomas_gql.schema.context import Context
+from lomas_gql.schema.documents import asks_for_viewer, document_of, operation_of, parsed, refusal, validated
 from lomas_gql.schema.errors import presented
-from lomas_gql.schema.limits import CACHED_DOCUMENTS, MAX_CHARACTERS, MAX_TOKENS, LimitsExtension
+from lomas_gql.schema.limits import MAX_TOKENS, RULES
 from lomas_gql.schema.mutations import Mutation
 from lomas_gql.schema.queries import Query
 from lomas_gql.schema.scalars import JSON, JSON_SCALAR
 from lomas_gql.schema.subscriptions import Subscription
 
-NEEDS_NO_VIEWER = {"serverState", "__typename", "__schema", "__type"}
-"""Root fields that answer anybody alike: for them alone, no token is looked up."""
 
-_parsed = ParserCache(maxsize=CACHED_DOCUMENTS).cached_parse_document
+class Documents(SchemaExtension):
+    """For what Strawberry itself runs: documents come from the two caches."""
+
+    def on_operation(self) -> Iterator[None]:
+        context = self.execution_context
+        context.graphql_document = parsed(context.query, max_tokens=MAX_TOKENS)
+        context.pre_execution_errors = list(validated(context.schema._schema, context.graphql_document, RULES))
+        yield
 
 
 class Schema(strawberry.Schema):
@@ -34,77 +46,85 @@ class Schema(strawberry.Schema):
     By whatever transport an operation comes.
     """
 
-    async def execute(self, query: str | None, *args: Any, **kwargs: Any) -> Any:
-        if refused := await _begun(query, **kwargs):
-            return refused
-        return await super().execute(query, *args, **kwargs)
+    async def execute(self, query: str | None, *_: Any, **asked: Any) -> ExecutionResult:
+        """One query or mutation.
 
-    async def stream(self, query: str | None, *args: Any, **kwargs: Any) -> Any:
+        By graphql-core at once: the hooks for extensions, of which there are none here, take as long again.
+        """
+        try:
+            document = await self._begun(query, **asked)
+            result = execute(
+                self._schema,
+                document,
+                variable_values=asked.get("variable_values"),
+                operation_name=asked.get("operation_name"),
+                context_value=asked["context_value"],
+                is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]
+                executor_class=self.execution_context_class,
+            )
+            done = result if isinstance(result, GraphQLExecutionResult) else await result
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is masked)
+            return self._ended(error)
+        return ExecutionResult(done.data, self._told(done.errors) if done.errors else None)
+
+    async def stream(self, query: str | None, *args: Any, **asked: Any) -> Any:
         """Each operation on a WebSocket signs in anew and reads anew: the connection may be hours old."""
-        kwargs["context_value"] = kwargs["context_value"].anew()
-        if refused := await _begun(query, **kwargs):
-            return _once(refused)
-        return await super().stream(query, *args, **kwargs)
+        asked["context_value"] = asked["context_value"].anew()
+        try:
+            await self._begun(query, **asked)
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is masked)
+            return _once(self._ended(error))
+        return await super().stream(query, *args, **asked)
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         errors[:] = [presented(error) for error in errors]
 
+    async def _begun(
+        self,
+        query: str | None,
+        *,
+        context_value: Context,
+        operation_name: str | None = None,
+        allowed_operation_types: Collection[OperationType] = tuple(OperationType),
+        **_: Any,
+    ) -> DocumentNode:
+        """A document that may be executed; its viewer is signed in, where it asks for one.
 
-async def _begun(
-    query: str | None,
-    *,
-    context_value: Context,
-    operation_name: str | None = None,
-    allowed_operation_types: Collection[OperationType] = tuple(OperationType),
-    **_: Any,
-) -> PreExecutionError | None:
-    """Signs the viewer in, where the operation asks for one. Why it is refused, where it cannot be begun."""
-    try:
-        operation = _operation(_document(query), operation_name)
+        Raises:
+            Invalid: it breaks a rule of GraphQL or one of our limits.
+            GraphQLError: it cannot be read, or its operation is not to be had here.
+        """
+        document = document_of(query)
+        operation = operation_of(document, operation_name)
         if (kind := OperationType(operation.operation.value)) not in allowed_operation_types:
-            raise _refusal(f"A {kind.value} cannot be answered here.", f"{kind.name}_NOT_ALLOWED")
-        if _asks_for_viewer(operation):
+            raise refusal(f"A {kind.value} cannot be answered here.", f"{kind.name}_NOT_ALLOWED")
+        if errors := validated(self._schema, document, RULES):
+            raise Invalid(errors)
+        if asks_for_viewer(operation):
             await context_value.sign_in()
-    except GraphQLError as error:
-        return PreExecutionError(data=None, errors=[presented(error)])
-    except Exception as error:  # noqa: BLE001 (the database may be away; whatever it is, it is masked)
-        return PreExecutionError(data=None, errors=[presented(GraphQLError("", original_error=error))])
-    return None
+        return document
+
+    def _ended(self, error: Exception) -> PreExecutionError:
+        """What a client sees of an operation that was not executed."""
+        if isinstance(error, Invalid):
+            return PreExecutionError(data=None, errors=self._told(error.errors))
+        return PreExecutionError(
+            data=None,
+            errors=self._told([error if isinstance(error, GraphQLError) else GraphQLError("", original_error=error)]),
+        )
+
+    def _told(self, errors: list[GraphQLError]) -> list[GraphQLError]:
+        told = list(errors)
+        self._process_errors(told)
+        return told
 
 
-def _document(query: str | None) -> DocumentNode:
-    if not isinstance(query, str) or not query:
-        raise _refusal("The request has no query.")
-    if len(query) > MAX_CHARACTERS:
-        message = f"The document has {len(query)} characters; at most {MAX_CHARACTERS} are allowed. Use variables."
-        raise _refusal(message, "MAX_CHARACTERS_EXCEEDED")
-    try:
-        return _parsed(query, max_tokens=MAX_TOKENS)  # type: ignore[no-any-return]
-    except GraphQLSyntaxError as error:
-        if f"more than {MAX_TOKENS} tokens" in error.message:
-            raise _refusal(f"The document has more than {MAX_TOKENS} tokens.", "MAX_TOKENS_EXCEEDED") from None
-        raise
+class Invalid(Exception):
+    """A document that validation refuses."""
 
-
-def _operation(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
-    """The operation that is meant. Of several, one has to be named: a mutation could hide behind the first."""
-    found = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
-    if name is not None:
-        found = [node for node in found if node.name is not None and node.name.value == name]
-    if not found:
-        raise _refusal("The document has no operation, or none of that name.")
-    if len(found) > 1:
-        raise _refusal("The request has more than one operation; name one in operationName.")
-    return found[0]
-
-
-def _asks_for_viewer(operation: OperationDefinitionNode) -> bool:
-    selections = operation.selection_set.selections
-    return not all(isinstance(node, FieldNode) and node.name.value in NEEDS_NO_VIEWER for node in selections)
-
-
-def _refusal(message: str, code: str = "BAD_REQUEST") -> GraphQLError:
-    return GraphQLError(message, extensions={"code": code})
+    def __init__(self, errors: list[GraphQLError]) -> None:
+        super().__init__()
+        self.errors = errors
 
 
 async def _once(result: PreExecutionError) -> AsyncGenerator[PreExecutionError, None]:
@@ -116,11 +136,7 @@ schema = Schema(
     mutation=Mutation,
     subscription=Subscription,
     types=[NumericColumn, CategoricalColumn, BooleanColumn, DatetimeColumn, TextColumn],
-    extensions=[
-        LimitsExtension,
-        lambda: ParserCache(maxsize=CACHED_DOCUMENTS),
-        lambda: ValidationCache(maxsize=CACHED_DOCUMENTS),
-    ],
+    extensions=[Documents],
     config=StrawberryConfig(scalar_map={JSON: JSON_SCALAR}, disable_field_suggestions=True),
 )
 
