@@ -13,6 +13,10 @@ from pathlib import Path
 import httpx
 import psutil
 
+from lomas_gql.database.engine import Database
+from lomas_gql.services import administration, tokens
+from lomas_gql.settings import Settings
+
 
 class Serving:
     """A server for the length of a block: `lomas-gql serve` on a data directory, or another command."""
@@ -58,3 +62,14 @@ class Serving:
     def __exit__(self, *_: object) -> None:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(30)
+
+
+async def set_up(data_dir: Path) -> str:
+    """A database with one user and no datasets; the user's token."""
+    database = Database(Settings(data_dir=data_dir, database_url="").url)
+    try:
+        await database.upgrade()
+        await administration.add_user(database, "bench", None, may_query=True)
+        return await tokens.create_token(database, "bench", None)
+    finally:
+        await database.close()

@@ -21,15 +21,11 @@ from urllib.parse import urlsplit
 
 import uvicorn
 import uvloop
-from serving import Serving
+from serving import Serving, set_up
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
-
-from lomas_gql.database.engine import Database
-from lomas_gql.services import administration, tokens
-from lomas_gql.settings import Settings
 
 STATE = "{ serverState { live } }"
 VIEWER = "{ viewer { name } }"
@@ -124,16 +120,6 @@ def serve_bare(port: int) -> None:
 
     app = Starlette(routes=[Route("/graphql", answer, methods=["POST"]), Route("/healthz", healthz)])
     uvicorn.run(app, port=port, log_level="info", access_log=False, server_header=False)
-
-
-async def set_up(folder: Path) -> str:
-    database = Database(Settings(data_dir=folder, database_url="").url)
-    try:
-        await database.upgrade()
-        await administration.add_user(database, "bench", None, may_query=True)
-        return await tokens.create_token(database, "bench", None)
-    finally:
-        await database.close()
 
 
 if __name__ == "__main__":

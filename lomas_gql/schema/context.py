@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import cached_property
 from typing import TypeAlias
 
@@ -12,6 +12,7 @@ from strawberry.dataloader import DataLoader
 from lomas_gql.auth import Viewer
 from lomas_gql.database.models import Release
 from lomas_gql.errors import LimitExceeded, Unauthenticated
+from lomas_gql.schema.limits import MAX_NODES
 from lomas_gql.services import catalogue
 from lomas_gql.services.catalogue import Granted, HistoryFilter, Page
 from lomas_gql.services.runtime import Runtime
@@ -28,6 +29,8 @@ class Context:
         self.runtime = runtime
         self.authorization = authorization
         self.maybe_viewer: Viewer | None = None
+        # How much was asked for so far, by the argument's name.
+        self.asked: Counter[str] = Counter()
         # What a WebSocket client says at connection_init; Strawberry fills it in.
         self.connection_params: dict[str, object] | None = None
 
@@ -66,16 +69,22 @@ class Context:
         return self.maybe_viewer
 
     def check(self, asked: int, most: int, what: str) -> int:
-        """`asked`, where it lies between 0 and `most`.
+        """`asked`, where it lies between 0 and `most`, and what was asked for before leaves room for it.
 
-        Checked as a field is executed, since it may come from a variable.
+        Checked as a field is executed: it may come from a variable, and a field is executed for each of its parents.
 
         Raises:
             LimitExceeded: it does not.
         """
-        if not 0 <= asked <= most:
-            code = _CODES.get(what, LimitExceeded.code) if asked > most else "BAD_USER_INPUT"
-            raise LimitExceeded(f"{what} must lie between 0 and {most}.", code)
+        if asked < 0:
+            raise LimitExceeded(f"{what} must not be negative.", "BAD_USER_INPUT")
+        if asked > most:
+            raise LimitExceeded(f"{what} must be at most {most}.", _CODES.get(what, LimitExceeded.code))
+        self.asked[what] += asked
+        if what == "first" and self.asked[what] > MAX_NODES:
+            raise LimitExceeded(f"All pages together may ask for {MAX_NODES} nodes.", "MAX_NODES_EXCEEDED")
+        if what == "rows" and self.asked[what] > most:
+            raise LimitExceeded(f"One answer may have {most} rows.", "MAX_ROWS_EXCEEDED")
         return asked
 
     async def _load_histories(self, keys: list[HistoryKey]) -> list[Page[Release]]:

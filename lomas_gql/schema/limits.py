@@ -11,6 +11,7 @@ from graphql import (
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
+    IntValueNode,
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
@@ -25,9 +26,15 @@ MAX_MUTATIONS = 5
 MAX_TOKENS = 2_000
 MAX_CHARACTERS = 100_000
 """Of a document. Values may be longer, in variables: graphql-core reads a million characters per second."""
+MAX_VALUES = 20_000
+"""In a request's JSON, at all levels: each costs microseconds when it is coerced to its type."""
+MAX_DIGITS = 1_000
+"""Of a number in a document; Python refuses to read 4301."""
+MAX_NODES = 5_000
+"""That all connections of one operation may ask for: pages within pages multiply."""
 MAX_SUBSCRIPTIONS = 50
 """Operations under way on one WebSocket connection."""
-CONNECTION_INIT_SECONDS = 10
+CONNECTION_INIT_SECONDS = 5
 """How long a WebSocket client may take to say who it is."""
 CACHED_DOCUMENTS = 128
 """Parsed and validated documents that are kept; the largest takes about a megabyte."""
@@ -68,6 +75,11 @@ class LimitsRule(ASTValidationRule):
                 _check_size(node, measured.size(node.selection_set, frozenset()))
             elif isinstance(node, FragmentDefinitionNode):
                 _check_size(node, measured.fragment(node.name.value, frozenset()))
+
+    def enter_int_value(self, node: IntValueNode, *_: Any) -> None:
+        if len(node.value) > MAX_DIGITS:
+            message = f"A number has {len(node.value)} digits; at most {MAX_DIGITS} are allowed."
+            raise ValidationAbortedError(message, node, extensions={"code": "MAX_DIGITS_EXCEEDED"})
 
 
 RULES: tuple[type[ASTValidationRule], ...] = (LimitsRule, *specified_rules)

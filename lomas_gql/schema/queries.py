@@ -48,12 +48,15 @@ class Limits:
     max_mutations: int = strawberry.field(description="Mutations in one request.")
     max_tokens: int = strawberry.field(description="Names, values and punctuation marks of a document.")
     max_characters: int = strawberry.field(description="Characters of a document; longer values go into variables.")
+    max_digits: int = strawberry.field(description="Digits of a number in a document.")
+    max_values: int = strawberry.field(description="Values in the JSON of one request, at all levels.")
     max_body_bytes: int = strawberry.field(description="Bytes of one request or WebSocket message.")
     max_subscriptions: int = strawberry.field(description="Operations under way on one WebSocket connection.")
     connection_init_seconds: int = strawberry.field(
         description="Seconds in which a WebSocket client has to send connection_init."
     )
     max_page_size: int = strawberry.field(description="Nodes on one page.")
+    max_nodes: int = strawberry.field(description="Nodes that all pages of one request together may ask for.")
     max_dummy_rows: int = strawberry.field(description="Dummy rows in one answer or dummy run.")
     max_sample_rows: int = strawberry.field(description="Synthetic rows in one answer.")
 
@@ -85,10 +88,13 @@ class Query:
                 max_mutations=limits.MAX_MUTATIONS,
                 max_tokens=limits.MAX_TOKENS,
                 max_characters=limits.MAX_CHARACTERS,
+                max_digits=limits.MAX_DIGITS,
+                max_values=limits.MAX_VALUES,
                 max_body_bytes=settings.max_body_bytes,
                 max_subscriptions=limits.MAX_SUBSCRIPTIONS,
                 connection_init_seconds=limits.CONNECTION_INIT_SECONDS,
                 max_page_size=settings.max_page_size,
+                max_nodes=limits.MAX_NODES,
                 max_dummy_rows=settings.max_dummy_rows,
                 max_sample_rows=settings.max_sample_rows,
             ),

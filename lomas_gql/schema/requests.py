@@ -13,6 +13,8 @@ from urllib.parse import parse_qsl
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
+from lomas_gql.schema.limits import MAX_VALUES
+
 JSON_TYPE = "application/json"
 GRAPHQL_TYPE = "application/graphql-response+json"
 STREAM_TYPE = "text/event-stream"
@@ -63,7 +65,7 @@ def answer_type(request: Request) -> str:
         Refused: none that this server has.
     """
     accept = ",".join(request.headers.getlist("accept"))
-    if not accept.strip():
+    if not accept.strip(", \t"):
         return JSON_TYPE
     if len(accept) > _MAX_HEADER:
         raise Refused(431, f"The Accept header is longer than {_MAX_HEADER} characters.")
@@ -95,8 +97,8 @@ def decoded(text: bytes | str) -> Any:
     """The value of a JSON text.
 
     Raises:
-        Refused: it is not JSON in UTF-8, has a number or a nesting that nobody can hold, or half of a surrogate
-            pair, which is no text: no database or library could hold it.
+        Refused: it is not JSON in UTF-8, has a number, a nesting or more values than can be held, or half of a
+            surrogate pair, which is no text: no database or library could hold it.
     """
     try:
         text = text.decode() if isinstance(text, bytes) else text
@@ -105,7 +107,20 @@ def decoded(text: bytes | str) -> Any:
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise Refused(400, "The request is not JSON in UTF-8.") from None
+    # The cheap test first; a comma may stand within a text.
+    if text.count(",") > MAX_VALUES and _values(value) > MAX_VALUES:
+        raise Refused(413, f"The request has more than {MAX_VALUES} values.", "MAX_VALUES_EXCEEDED")
     return value
+
+
+def _values(value: Any) -> int:
+    count, waiting = 0, [value]
+    while waiting and count <= MAX_VALUES:
+        found = waiting.pop()
+        inner = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
+        count += len(inner)
+        waiting.extend(inner)
+    return count
 
 
 def _check_type(headers: Headers) -> None:
