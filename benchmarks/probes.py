@@ -97,7 +97,7 @@ def content_types() -> Iterator[Probe]:
     yield Probe("gzip", 415, "UNSUPPORTED_MEDIA_TYPE", body, JSON_BODY | {"Content-Encoding": "gzip"})
     for content_type in ("application/json; charset=UTF-8", 'APPLICATION/JSON;charset="utf-8"', "application/json;"):
         yield Probe(content_type, 200, None, body, {"Content-Type": content_type})
-    for accept in ("*/*", "application/*", "text/html, */*;q=0.1", URQL, "application/json;q=nan", "," * 3_000):
+    for accept in ("*/*", "application/*", "text/html, */*;q=0.1", "application/json;q=nan", "," * 3_000):
         yield Probe(f"Accept: {accept[:50]}", 200, None, body, JSON_BODY | {"Accept": accept})
     for accept in ("text/html", "application/xml, image/png", "application/json;q=0"):
         yield Probe(f"Accept: {accept}", 406, "NOT_ACCEPTABLE", body, JSON_BODY | {"Accept": accept})

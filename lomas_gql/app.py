@@ -57,6 +57,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
             await asyncio.to_thread(runtime.private.stop)
             await runtime.database.close()
 
+    logging.getLogger("uvicorn.error").addFilter(_without_urls)
     view = View(runtime)
     app = Starlette(
         routes=[
@@ -89,6 +90,11 @@ def _cors(settings: Settings) -> list[Middleware]:
             CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"], allow_headers=headers
         )
     ]
+
+
+def _without_urls(record: logging.LogRecord) -> bool:
+    # One line for each WebSocket, with its URL, in which a client may have put a token.
+    return '"WebSocket %s"' not in str(record.msg)
 
 
 async def _healthz(_: Request) -> PlainTextResponse:

@@ -84,6 +84,7 @@ class Schema(strawberry.Schema):
         query: str | None,
         *,
         context_value: Context,
+        variable_values: object = None,
         operation_name: str | None = None,
         allowed_operation_types: Collection[OperationType] = tuple(OperationType),
         **_: Any,
@@ -94,6 +95,8 @@ class Schema(strawberry.Schema):
             Invalid: it breaks a rule of GraphQL or one of our limits.
             GraphQLError: it cannot be read, or its operation is not to be had here.
         """
+        if not isinstance(variable_values, dict | None):
+            raise refusal("variables must be an object, if given.")
         document = document_of(query)
         operation = operation_of(document, operation_name)
         if (kind := OperationType(operation.operation.value)) not in allowed_operation_types:
