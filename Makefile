@@ -20,6 +20,8 @@ lint: .venv/installed
 check: lint test
 
 bench: .venv/installed
+	$(BIN)/python benchmarks/small_query.py
+	$(BIN)/python benchmarks/hostile.py
 	$(BIN)/python benchmarks/smartnoise_sql.py
 	$(BIN)/python benchmarks/ledger.py
 

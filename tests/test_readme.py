@@ -9,10 +9,14 @@ from lomas_gql.settings import Settings
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
+# Defaults that are told in words.
+TOLD = {"data_dir": "the user's data folder", "database_url": "`lomas.db` in the data folder", "cors_origins": "none"}
+
+
 def settings_table() -> str:
     rows = ["| variable | default | what |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        default = "the user's data folder" if name == "data_dir" else field.default or "`lomas.db` in the data folder"
+        default = TOLD.get(name, field.default)
         rows.append(f"| `LOMAS_{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows)
 

@@ -15,6 +15,7 @@ from graphql import (
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
+    StringValueNode,
     specified_rules,
 )
 from graphql.validation.validate import ValidationAbortedError
@@ -80,6 +81,10 @@ class LimitsRule(ASTValidationRule):
         if len(node.value) > MAX_DIGITS:
             message = f"A number has {len(node.value)} digits; at most {MAX_DIGITS} are allowed."
             raise ValidationAbortedError(message, node, extensions={"code": "MAX_DIGITS_EXCEEDED"})
+
+    def enter_string_value(self, node: StringValueNode, *_: Any) -> None:
+        if "\0" in node.value:
+            raise ValidationAbortedError("A text has a null character, which no database can hold.", node)
 
 
 RULES: tuple[type[ASTValidationRule], ...] = (LimitsRule, *specified_rules)

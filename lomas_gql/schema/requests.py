@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -22,6 +24,7 @@ STREAM_TYPE = "text/event-stream"
 ANSWERS = (JSON_TYPE, GRAPHQL_TYPE, STREAM_TYPE)
 
 _MAX_HEADER = 4_096
+_END = object()
 _QUALITY = re.compile(r";\s*q=([01](?:\.\d{1,3})?)\s*(?:;|$)", re.IGNORECASE)
 
 
@@ -97,31 +100,35 @@ def decoded(text: bytes | str) -> Any:
     """The value of a JSON text.
 
     Raises:
-        Refused: it is not JSON in UTF-8, has a number, a nesting or more values than can be held, or half of a
-            surrogate pair, which is no text: no database or library could hold it.
+        Refused: it is not JSON in UTF-8, has a number, a nesting or more values than can be held, or a null
+            character or half of a surrogate pair in a text: no database or library could hold that.
     """
     try:
         text = text.decode() if isinstance(text, bytes) else text
         value = _DECODER.decode(text)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
+            if any(isinstance(each, str) and "\0" in each for each in _values(value)):
+                raise ValueError("a text with a null character")
     except (ValueError, RecursionError):
         raise Refused(400, "The request is not JSON in UTF-8.") from None
     # The cheap test first, by the marks that stand before values, or within texts.
-    if sum(map(text.count, ",[{")) > MAX_VALUES and _values(value) > MAX_VALUES:
+    if (
+        sum(map(text.count, ",[{")) > MAX_VALUES
+        and sum(1 for _ in islice(_values(value), MAX_VALUES + 1)) > MAX_VALUES
+    ):
         raise Refused(413, f"The request has more than {MAX_VALUES} values.", "MAX_VALUES_EXCEEDED")
     return value
 
 
-def _values(value: Any) -> int:
-    """How many values there are at all levels, as far as they have to be counted."""
-    count, waiting = 0, [value]
-    while waiting and count <= MAX_VALUES:
+def _values(value: Any) -> Iterator[Any]:
+    """The values within a value, at all levels."""
+    waiting = [value]
+    while waiting:
         found = waiting.pop()
         inner = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
-        count += len(inner)
+        yield from inner
         waiting.extend(inner)
-    return count
 
 
 def _check_type(headers: Headers) -> None:
