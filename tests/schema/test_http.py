@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import websockets.sync.client
 from graphql import get_introspection_query
 
 from benchmarks.probes import STATE, URQL, Probe, probes
@@ -70,6 +71,9 @@ def test_the_server_has_survived_them_and_its_log_tells_no_secrets(probed: Probe
     half = b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
     with socket.create_connection(("127.0.0.1", server.port)) as gone:
         gone.sendall(half)
+    careless = f"{server.url.replace('http', 'ws')}/graphql?token={client.token}"
+    with websockets.sync.client.connect(careless, subprotocols=["graphql-transport-ws"]) as connection:  # type: ignore[list-item]
+        connection.send('{"type": "xxxx"}')
     assert client.post(STATE).json() == {"data": {"serverState": {"live": True}}}
     server.stop()
     log = (server.data_dir / "server.log").read_text()

@@ -245,11 +245,13 @@ def in_this_process(server: Server) -> Iterator[asyncio.AbstractEventLoop]:
     while not served.started:
         time.sleep(0.01)
     server.port = served.servers[0].sockets[0].getsockname()[1]
-    yield loop
-    asyncio.run_coroutine_threadsafe(app.state.runtime.database.close(), loop).result(30)
-    served.should_exit = True
-    thread.join(30)
-    loop.close()
+    try:
+        yield loop
+    finally:
+        asyncio.run_coroutine_threadsafe(app.state.runtime.database.close(), loop).result(30)
+        served.should_exit = served.force_exit = True
+        thread.join(30)
+        loop.close()
 
 
 def tasks(loop: asyncio.AbstractEventLoop) -> int:
