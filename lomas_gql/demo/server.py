@@ -50,6 +50,7 @@ def _welcome(url: str, secrets: dict[str, str]) -> str:
     body = f'{{"query": "{FIRST_QUERY.replace(chr(34), chr(92) + chr(34))}", "variables": {{"sql": "{FIRST_SQL}"}}}}'
     return f"""
   GraphQL endpoint:  {url}
+  In a browser:      {url}     (GraphiQL: paste a token into the field at the top)
   Token of ample:    {secrets["ample"]}     (epsilon 100, on PENGUIN and IRIS)
   Token of frugal:   {secrets["frugal"]}     (epsilon 1, on PENGUIN)
 

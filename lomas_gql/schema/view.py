@@ -23,6 +23,7 @@ from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UNSET, UnsetType
 
+from lomas_gql.schema import playground
 from lomas_gql.schema.context import Context
 from lomas_gql.schema.errors import presented
 from lomas_gql.schema.limits import CONNECTION_INIT_SECONDS, MAX_SUBSCRIPTIONS
@@ -86,6 +87,8 @@ class View(GraphQL[Context, None]):
     async def _answer(self, request: Request) -> Response:
         media_type = JSON_TYPE
         try:
+            if playground.is_asked_for(request):
+                return playground.page()
             media_type = answer_type(request)
             asked = await read(request, self.runtime.settings.max_body_bytes)
             context = Context(self.runtime, request.headers.get("authorization"))
