@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from lomas_gql.schema import playground
 from tests.conftest import Client, Server
 
-ROOT = Path(__file__).parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # No name resolves, so that nothing but the server under test can be reached.
-CLOSED = ["--no-sandbox", "--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
-HTML = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+CLOSED = [
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
 TABS = ["SmartnoiseSql", "OpenDP", "Diffprivlib", "SmartnoiseSynth", "Dashboard", "Submit"]
-fetched = pytest.mark.skipif(not playground.FETCHED.exists(), reason="GraphiQL is not fetched: make web")
 
-
-def get(server: Server, accept: str | None = HTML, path: str = "/graphql", **more: Any) -> httpx.Response:
-    headers = {"Accept": accept} if accept is not None else {}
-    return httpx.get(server.url + path, headers=headers | more.pop("headers", {}), timeout=60, **more)
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no browser: apt-get install chromium"),
+    pytest.mark.skipif(not playground.FETCHED.exists(), reason="GraphiQL is not fetched: make web"),
+]
 
 
 @dataclass
@@ -63,7 +60,9 @@ class Visit:
 
     def text(self, pane: str) -> str:
         """All of an editor's text; the page itself holds only the lines in sight."""
-        return self.page.evaluate("s => document.querySelector(s + ' .CodeMirror')?.CodeMirror.getValue() ?? ''", pane)
+        return self.page.evaluate(
+            "s => document.querySelector(s + ' .CodeMirror')?.CodeMirror.getValue() ?? ''", pane
+        )
 
     def until(self, said: Callable[[], str], wanted: str) -> str:
         deadline = time.monotonic() + 60
@@ -92,22 +91,29 @@ class Visit:
         return json.dumps(state) + session
 
 
-@pytest.fixture
-def visit(server: Server) -> Iterator[Visit]:
-    if CHROMIUM is None:
-        pytest.skip("there is no browser: apt-get install chromium")
-    # Before the browser: it keeps an event loop of its own.
-    client = server.user(epsilon="20")
+@pytest.fixture(scope="module")
+def client(server: Server) -> Client:
+    return server.user(epsilon="20")
+
+
+@pytest.fixture(scope="module")
+def browser(client: Client) -> Iterator[Browser]:
+    """A browser. It keeps an event loop of its own, in which nothing else here may need one: the user comes first."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CLOSED)
-        visit = Visit(browser.new_page(), client)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, client: Client) -> Iterator[Visit]:
+    with browser.new_context() as context:
+        visit = Visit(context.new_page(), client)
         visit.open()
         yield visit
-        browser.close()
     assert visit.troubles == []
 
 
-@fetched
 def test_the_editor_renders_from_this_server_alone(visit: Visit) -> None:
     assert visit.page.locator(".graphiql-tab-button").all_text_contents() == TABS
     visit.until(lambda: visit.text(".graphiql-query-editor"), "mutation SmartnoiseSql")
@@ -116,12 +122,11 @@ def test_the_editor_renders_from_this_server_alone(visit: Visit) -> None:
     assert [url for url in visit.asked if not url.startswith(visit.client.url + "/graph")] == []
 
 
-@fetched
 def test_the_policy_stops_what_it_should(visit: Visit) -> None:
     refused = visit.page.evaluate(
         """async () => {
             document.body.append(Object.assign(document.createElement("script"), { textContent: "window.ran = 1" }));
-            document.body.insertAdjacentHTML("beforeend", "<img src='x:y' onerror='window.ran = 2'>");
+            document.body.insertAdjacentHTML("beforeend", "<img src='data:,' onerror='window.ran = 2'>");
             return [
                 window.ran,
                 await fetch("http://127.0.0.1:1/").then(() => "went out", () => "stopped"),
@@ -129,23 +134,23 @@ def test_the_policy_stops_what_it_should(visit: Visit) -> None:
         }"""
     )
     assert refused == [None, "stopped"]
-    violated = {trouble for trouble in visit.troubles if trouble.startswith("policy: ")}
-    assert {"policy: script-src-elem", "policy: script-src-attr", "policy: connect-src"} <= violated
+    for directive in ("script-src-elem", "script-src-attr", "connect-src"):
+        visit.until(lambda: " ".join(visit.troubles), f"policy: {directive}")
     visit.troubles.clear()
 
 
-@fetched
 def test_a_field_name_is_completed_and_described(visit: Visit) -> None:
     visit.page.get_by_label("New tab").click()
     visit.write(".graphiql-query-editor", "")
     visit.page.keyboard.type("{ serverSt")
     visit.page.locator(".CodeMirror-hint", has_text="serverState").wait_for()
-    visit.page.get_by_text("Whether this server answers queries").first.wait_for()
     visit.page.keyboard.press("Enter")
     visit.until(lambda: visit.text(".graphiql-query-editor"), "{ serverState")
+    visit.page.get_by_label("Show Documentation Explorer").click()
+    visit.page.get_by_role("link", name="Query", exact=True).click()
+    visit.page.get_by_text("Whether this server answers queries").wait_for()
 
 
-@fetched
 def test_the_demo_query_runs_with_the_token_which_nothing_stores(visit: Visit) -> None:
     token = visit.client.token
     assert token is not None
@@ -162,11 +167,11 @@ def test_the_demo_query_runs_with_the_token_which_nothing_stores(visit: Visit) -
     assert token not in visit.stored()
     visit.load()
     assert visit.page.get_by_label("API token").input_value() == ""
+    visit.until(lambda: visit.text(".graphiql-editor-tool"), "GROUP BY species")
     visit.run()
     visit.answer("UNAUTHENTICATED")
 
 
-@fetched
 def test_a_token_that_does_not_hold_is_said_so(visit: Visit) -> None:
     visit.page.get_by_label("API token").fill("lomas_none")
     visit.page.get_by_text("no valid token").wait_for()
@@ -176,7 +181,6 @@ def test_a_token_that_does_not_hold_is_said_so(visit: Visit) -> None:
     visit.page.get_by_text("not signed in").wait_for()
 
 
-@fetched
 def test_a_subscription_follows_a_release_to_its_end(visit: Visit) -> None:
     visit.sign_in()
     visit.page.locator(".graphiql-tabs").get_by_text("Submit", exact=True).click()
@@ -192,85 +196,3 @@ def test_a_subscription_follows_a_release_to_its_end(visit: Visit) -> None:
     visit.run("Sample")
     answer = json.loads(visit.answer('"rows"'))["data"]["release"]
     assert [row[0] for row in answer["result"]["sample"]["rows"]] == ["Gentoo"] * 10
-
-
-@pytest.mark.parametrize("example", playground.examples()[:-1], ids=TABS[:-1])
-def test_every_example_runs_as_it_stands(server: Server, example: dict[str, str]) -> None:
-    data = server.user(epsilon="20").data(example["query"], json.loads(example["variables"]))
-    if "execute" in data:
-        assert data["execute"]["__typename"] == "Executed", data
-        assert data["execute"]["result"]
-    else:
-        assert [node["name"] for node in data["datasets"]["nodes"]] == ["PENGUIN"]
-
-
-@pytest.mark.parametrize("accept", [HTML, "text/html", "application/json;q=0.5, text/html;q=0.6"])
-def test_a_browser_gets_a_page_under_a_strict_policy(server: Server, accept: str) -> None:
-    response = get(server, accept)
-    assert response.status_code == 200
-    assert response.headers["content-type"] == "text/html; charset=utf-8"
-    assert response.headers["cache-control"] == "no-store"
-    assert response.headers["referrer-policy"] == "no-referrer"
-    assert response.headers["x-content-type-options"] == "nosniff"
-    assert "Accept" in response.headers["vary"]
-    policy = response.headers["content-security-policy"]
-    assert "unsafe" not in policy
-    directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))
-    assert directives["default-src"] == directives["frame-ancestors"] == directives["base-uri"] == "'none'"
-    assert directives["form-action"] == "'none'"
-    assert directives["connect-src"] == "'self'"
-    [nonce] = re.findall(r"'nonce-([\w-]{22})'", directives["script-src"])
-    assert directives["script-src"] == directives["style-src"] == f"'nonce-{nonce}'"
-    assert set(re.findall(r'nonce="([^"]*)"', response.text)) == {nonce}
-    assert nonce not in get(server).text
-
-
-@pytest.mark.parametrize("accept", [None, "*/*", "application/json", "application/json, text/html", "text/html;q=0"])
-def test_a_client_that_reads_json_gets_no_page(server: Server, accept: str | None) -> None:
-    response = get(server, accept)
-    assert response.status_code >= 400
-    assert "json" in response.headers["content-type"]
-
-
-def test_a_query_by_get_is_answered_in_a_browser_too(server: Server) -> None:
-    response = get(server, params={"query": "{ serverState { live } }"})
-    assert response.json() == {"data": {"serverState": {"live": True}}}
-
-
-def test_a_file_is_kept_until_it_changes(server: Server) -> None:
-    first = get(server, path="/graphiql/start.js")
-    assert first.headers["content-type"].startswith("text/javascript")
-    assert first.headers["cache-control"] == "no-cache"
-    assert first.headers["x-content-type-options"] == "nosniff"
-    again = get(server, path="/graphiql/start.js", headers={"If-None-Match": first.headers["etag"]})
-    assert again.status_code == 304
-
-
-@pytest.mark.parametrize("path", ["", "npm", "none.js", "..%2fpage.html", "%2e%2e/page.html", "..%2f..%2fview.py"])
-def test_nothing_but_the_files_is_served(server: Server, path: str) -> None:
-    assert get(server, path=f"/graphiql/{path}").status_code == 404
-
-
-def test_without_its_files_the_page_says_what_to_type(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(playground, "FETCHED", tmp_path / "none.js")
-    response = playground.page()
-    page = bytes(response.body).decode()
-    assert "<pre>make web</pre>" in page
-    assert "<script" not in page
-    assert response.status_code == 200
-    assert response.headers["content-security-policy"].startswith("default-src 'none'; script-src 'nonce-")
-
-
-def test_examples_cannot_end_the_element_that_holds_them() -> None:
-    page = bytes(playground.page().body).decode()
-    [embedded] = re.findall(r'<script type="application/json" id="examples">(.*?)</script>', page, re.DOTALL) or ["[]"]
-    assert "<" not in embedded
-    assert json.loads(embedded) in ([], playground.examples())
-
-
-def test_the_lock_file_names_hashes_and_no_addresses() -> None:
-    text = (ROOT / "web" / "package-lock.json").read_text()
-    packages = json.loads(text)["packages"]
-    assert '"resolved"' not in text
-    assert all(package["integrity"].startswith("sha512-") for name, package in packages.items() if name)
-    assert all(re.fullmatch(r"[\d.]+", pin) for pin in packages[""]["dependencies"].values())

@@ -58,13 +58,23 @@ const fetcher = GraphiQL.createFetcher({
 });
 
 const examples = JSON.parse(document.getElementById("examples").textContent);
-// GraphiQL shows the first tab without its variables, unless they are given once more.
-const variables = localStorage.getItem("graphiql:tabState") ? undefined : examples[0].variables;
+// GraphiQL brings its tabs back, but not always the variables of the open one: it is told both.
+function openTab() {
+  try {
+    const { tabs, activeTabIndex } = JSON.parse(localStorage.getItem("graphiql:tabState"));
+    return tabs[activeTabIndex] ?? examples[0];
+  } catch {
+    return examples[0];
+  }
+}
+
+const { query, variables } = openTab();
 
 ReactDOM.createRoot(document.getElementById("graphiql")).render(
   React.createElement(GraphiQL, {
     fetcher,
     defaultTabs: examples,
+    query,
     variables,
     defaultEditorToolsVisibility: "variables",
     isHeadersEditorEnabled: false,
