@@ -58,7 +58,7 @@ def page() -> Response:
         "Cache-Control": "no-store",
         "Vary": "Accept",
     }
-    return HTMLResponse(_template(name).substitute(nonce=nonce, examples=_embedded()), headers=headers)
+    return HTMLResponse(_template(name).substitute(nonce=nonce, examples=embedded(examples())), headers=headers)
 
 
 class Files(StaticFiles):
@@ -75,6 +75,7 @@ class Files(StaticFiles):
         return response
 
 
+@cache
 def examples() -> list[dict[str, str]]:
     """The tabs that a first visit opens: queries on the demo's PENGUIN, and their variables in JSON."""
     queries = sorted((HERE / "examples").glob("*.graphql"))
@@ -90,10 +91,9 @@ def _template(name: str) -> Template:
     return Template((HERE / name).read_text("utf-8"))
 
 
-@cache
-def _embedded() -> str:
-    # Inside a script element, "<" could end it.
-    return json.dumps(examples()).replace("<", "\\u003c")
+def embedded(value: object) -> str:
+    """JSON that cannot end the script element that holds it."""
+    return json.dumps(value).replace("<", "\\u003c")
 
 
 def _quality(accept: str, media_type: str) -> float:
