@@ -185,8 +185,8 @@ def test_a_subscription_follows_a_release_to_its_end(visit: Visit) -> None:
     visit.sign_in()
     visit.page.locator(".graphiql-tabs").get_by_text("Submit", exact=True).click()
     visit.until(lambda: visit.text(".graphiql-query-editor"), "subscription Follow")
-    # The operations of the tab are read a moment after its text.
-    visit.page.wait_for_timeout(1000)
+    # GraphiQL reads the tab's operations a moment after its text.
+    visit.until(lambda: visit.page.evaluate("localStorage.getItem('graphiql:operationName')"), "Submit")
     visit.run("Submit")
     id = json.loads(visit.answer('"Submitted"'))["data"]["submit"]["release"]["id"]
     visit.write(".graphiql-editor-tool", json.dumps({"release": id}))

@@ -13,10 +13,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from lomas_gql.schema.requests import ANSWERS, preferred
+
 HERE = Path(__file__).parent / "graphiql"
 STATIC = HERE / "static"
 FETCHED = STATIC / "npm" / "graphiql.min.js"
 """Made by `make web`; never committed."""
+MOST = 1_000
+"""Characters of an Accept header. Browsers send fewer."""
 
 POLICY = "; ".join(
     [
@@ -38,11 +42,10 @@ POLICY = "; ".join(
 
 def is_asked_for(request: Request) -> bool:
     """Whether a browser opens the endpoint: it reads HTML rather than JSON, and sends no query."""
-    if request.method not in ("GET", "HEAD") or "query" in request.query_params:
-        return False
     accept = request.headers.get("accept", "")
-    json_types = ("application/json", "application/graphql-response+json")
-    return _quality(accept, "text/html") > max(_quality(accept, type) for type in json_types)
+    if request.method != "GET" or "query" in request.query_params or len(accept) > MOST:
+        return False
+    return preferred(accept, (*ANSWERS, "text/html")) == "text/html"
 
 
 def page() -> Response:
@@ -94,16 +97,3 @@ def _template(name: str) -> Template:
 def embedded(value: object) -> str:
     """JSON that cannot end the script element that holds it."""
     return json.dumps(value).replace("<", "\\u003c")
-
-
-def _quality(accept: str, media_type: str) -> float:
-    """How much an Accept header wants a type that it names, from 0 to 1."""
-    for part in accept.lower().split(","):
-        name, *parameters = (word.strip() for word in part.split(";"))
-        if name == media_type:
-            said = [word.removeprefix("q=") for word in parameters if word.startswith("q=")]
-            try:
-                return float(said[0]) if said else 1.0
-            except ValueError:
-                return 0.0
-    return 0.0
