@@ -38,9 +38,9 @@ class LimitExceeded(LomasError):
 
 
 class BadCursor(LomasError):
-    """A cursor or id that this server did not hand out."""
+    """A cursor that is none of the list in which it is used."""
 
-    code = "BAD_USER_INPUT"
+    code = "BAD_CURSOR"
 
 
 class DatabaseUnavailable(LomasError):

@@ -12,6 +12,7 @@ from strawberry.dataloader import DataLoader
 from lomas_gql.auth import Viewer
 from lomas_gql.database.models import Release
 from lomas_gql.errors import LimitExceeded, Unauthenticated
+from lomas_gql.libraries.base import Answer
 from lomas_gql.schema.limits import MAX_NODES
 from lomas_gql.services import catalogue
 from lomas_gql.services.catalogue import Granted, HistoryFilter, Page
@@ -49,13 +50,32 @@ class Context:
         """The same for a later operation on the same connection: a token may have been revoked meanwhile."""
         return Context(self.runtime, self.authorization)
 
-    @cached_property
-    def histories(self) -> DataLoader[HistoryKey, Page[Release]]:
-        return DataLoader(self._load_histories)
+    # Made when they are asked for, which most operations do for few. They batch and keep nothing: what a mutation
+    # or a subscription reads next may have changed.
 
     @cached_property
     def datasets(self) -> DataLoader[int, Granted | None]:
-        return DataLoader(self._load_datasets)
+        return DataLoader(self._load_datasets, cache=False)
+
+    @cached_property
+    def datasets_by_name(self) -> DataLoader[str, Granted | None]:
+        return DataLoader(self._load_named, cache=False)
+
+    @cached_property
+    def histories(self) -> DataLoader[HistoryKey, Page[Release]]:
+        return DataLoader(self._load_histories, cache=False)
+
+    @cached_property
+    def releases(self) -> DataLoader[int, Release | None]:
+        return DataLoader(self._load_releases, cache=False)
+
+    @cached_property
+    def answers(self) -> DataLoader[int, Answer | None]:
+        return DataLoader(self._load_answers, cache=False)
+
+    @cached_property
+    def ongoing(self) -> DataLoader[int, Release | None]:
+        return DataLoader(self._load_ongoing, cache=False)
 
     @property
     def viewer(self) -> Viewer:
@@ -89,7 +109,7 @@ class Context:
 
     async def _load_histories(self, keys: list[HistoryKey]) -> list[Page[Release]]:
         ids: dict[HistoryFilter, list[int]] = defaultdict(list)
-        for dataset_id, wanted in keys:
+        for dataset_id, wanted in dict.fromkeys(keys):
             ids[wanted].append(dataset_id)
         pages: dict[HistoryKey, Page[Release]] = {}
         async with self.runtime.database.reading() as session:
@@ -101,6 +121,22 @@ class Context:
     async def _load_datasets(self, ids: list[int]) -> list[Granted | None]:
         async with self.runtime.database.reading() as session:
             return await catalogue.granted_by_id(session, self.viewer, ids)
+
+    async def _load_named(self, names: list[str]) -> list[Granted | None]:
+        async with self.runtime.database.reading() as session:
+            return await catalogue.granted_by_name(session, self.viewer, names)
+
+    async def _load_releases(self, ids: list[int]) -> list[Release | None]:
+        async with self.runtime.database.reading() as session:
+            return await catalogue.own_releases(session, self.viewer, ids)
+
+    async def _load_answers(self, ids: list[int]) -> list[Answer | None]:
+        async with self.runtime.database.reading() as session:
+            return await catalogue.answers(session, self.viewer, ids)
+
+    async def _load_ongoing(self, viewers: list[int]) -> list[Release | None]:
+        async with self.runtime.database.reading() as session:
+            return [await catalogue.running_release(session, self.viewer)] * len(viewers)
 
 
 Info: TypeAlias = strawberry.Info[Context, None]

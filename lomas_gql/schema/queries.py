@@ -8,11 +8,10 @@ from typing import Annotated
 import strawberry
 
 from lomas_gql import __version__
-from lomas_gql.errors import DatasetUnavailable
 from lomas_gql.libraries.base import Library
 from lomas_gql.schema import limits
 from lomas_gql.schema.context import Info
-from lomas_gql.schema.ids import cursor_text, number_in
+from lomas_gql.schema.ids import Listing, number_in
 from lomas_gql.schema.types import Dataset, DatasetConnection, Node, Release, Viewer
 from lomas_gql.services import catalogue
 
@@ -111,12 +110,8 @@ class Query:
     async def dataset(
         self, info: Info, name: Annotated[str, strawberry.argument(description="The dataset's name.")]
     ) -> Dataset | None:
-        viewer = info.context.viewer
-        async with info.context.runtime.database.reading() as session:
-            try:
-                return Dataset.of(await catalogue.granted(session, viewer, name))
-            except DatasetUnavailable:
-                return None
+        granted = await info.context.datasets_by_name.load(name)
+        return Dataset.of(granted) if granted else None
 
     @strawberry.field(description="The datasets granted to the viewer, by name.")
     async def datasets(
@@ -127,9 +122,11 @@ class Query:
     ) -> DatasetConnection:
         viewer = info.context.viewer
         info.context.check(first, info.context.runtime.settings.max_page_size, "first")
-        beyond = cursor_text(after) if after is not None else None
+        listing = Listing.of_datasets(viewer.id)
+        beyond = listing.place(after) if after is not None else None
         async with info.context.runtime.database.reading() as session:
-            return DatasetConnection.of(await catalogue.granted_page(session, viewer, first, beyond))
+            page = await catalogue.granted_page(session, viewer, first, beyond)
+        return DatasetConnection.of(page, listing)
 
     @strawberry.field(description="One of the viewer's own releases.")
     async def release(self, info: Info, id: ReleaseId) -> Release | None:
@@ -150,10 +147,5 @@ class Query:
 
 
 async def _release(info: Info, id: str) -> Release | None:
-    viewer = info.context.viewer
-    number = number_in(id, "Release")
-    if number is None:
-        return None
-    async with info.context.runtime.database.reading() as session:
-        [row] = await catalogue.own_releases(session, viewer, [number])
+    row = await info.context.releases.load(number_in(id, "Release") or 0)
     return Release.of(row) if row else None

@@ -10,16 +10,16 @@ import strawberry
 from lomas_gql import auth
 from lomas_gql.database import models
 from lomas_gql.database.models import ReleaseStatus
-from lomas_gql.libraries.base import Answer, Library
+from lomas_gql.libraries.base import Library
 from lomas_gql.metadata import Metadata
 from lomas_gql.privacy import PrivacyLoss as ExactLoss
 from lomas_gql.schema.columns import Column, column_of
 from lomas_gql.schema.context import Info
-from lomas_gql.schema.ids import cursor_number, opaque
+from lomas_gql.schema.ids import Listing, opaque
 from lomas_gql.schema.problems import UserError, failure_of
 from lomas_gql.schema.results import DpResult, PrivacyLoss, Table, result_of
 from lomas_gql.schema.scalars import JSON
-from lomas_gql.services import catalogue, releases, running
+from lomas_gql.services import releases, running
 from lomas_gql.services.catalogue import Granted, HistoryFilter, Page
 from lomas_gql.services.releases import Fitted
 
@@ -134,13 +134,14 @@ class Dataset(Node):
         status: Annotated[ReleaseStatus | None, strawberry.argument(description="Only of this status.")] = None,
     ) -> ReleaseConnection:
         info.context.check(first, info.context.runtime.settings.max_page_size, "first")
+        listing = Listing.of_releases(self.granted.grant.user_id, self.granted.id)
         wanted = HistoryFilter(
             first=first,
-            after=cursor_number(after) if after is not None else None,
+            after=listing.number(after) if after is not None else None,
             library=library.value if library else None,
             status=status.value if status else None,
         )
-        return ReleaseConnection.of(await info.context.histories.load((self.granted.id, wanted)))
+        return ReleaseConnection.of(await info.context.histories.load((self.granted.id, wanted)), listing)
 
 
 @strawberry.type(description="One charged execution of a query.")
@@ -174,11 +175,9 @@ class Release(Node):
 
     @strawberry.field(description="What was released.")
     async def result(self, info: Info) -> DpResult | None:
-        if self.row.answer is None:
-            return None
-        answer = Answer.from_json(self.row.answer)
-        if answer.library is not Library.SMARTNOISE_SYNTH:
-            return result_of(answer, None)
+        answer = await info.context.answers.load(self.row.id)
+        if answer is None or answer.library is not Library.SMARTNOISE_SYNTH:
+            return result_of(answer, None) if answer else None
         granted = await info.context.datasets.load(self.row.dataset_id)
         assert granted is not None
         return result_of(answer, Fitted(granted.metadata, self.row.id))
@@ -214,9 +213,9 @@ class ReleaseConnection:
     total_count: int = strawberry.field(description="How many releases there are in all pages.")
 
     @classmethod
-    def of(cls, page: Page[models.Release]) -> ReleaseConnection:
+    def of(cls, page: Page[models.Release], listing: Listing) -> ReleaseConnection:
         nodes = [Release.of(row) for row in page.items]
-        edges = [ReleaseEdge(cursor=opaque("after", node.row.id), node=node) for node in nodes]
+        edges = [ReleaseEdge(cursor=listing.cursor(node.row.id), node=node) for node in nodes]
         info = _page_info(page, [edge.cursor for edge in edges])
         return cls(edges=edges, nodes=nodes, page_info=info, total_count=page.total)
 
@@ -235,9 +234,9 @@ class DatasetConnection:
     total_count: int = strawberry.field(description="How many datasets there are in all pages.")
 
     @classmethod
-    def of(cls, page: Page[Granted]) -> DatasetConnection:
+    def of(cls, page: Page[Granted], listing: Listing) -> DatasetConnection:
         nodes = [Dataset.of(granted) for granted in page.items]
-        edges = [DatasetEdge(cursor=opaque("after", node.name), node=node) for node in nodes]
+        edges = [DatasetEdge(cursor=listing.cursor(node.name), node=node) for node in nodes]
         info = _page_info(page, [edge.cursor for edge in edges])
         return cls(edges=edges, nodes=nodes, page_info=info, total_count=page.total)
 
@@ -253,8 +252,7 @@ class Viewer(Node):
 
     @strawberry.field(description="The release that is running now, if any: by default one at a time.")
     async def ongoing(self, info: Info) -> Release | None:
-        async with info.context.runtime.database.reading() as session:
-            row = await catalogue.running_release(session, info.context.viewer)
+        row = await info.context.ongoing.load(info.context.viewer.id)
         return Release.of(row) if row else None
 
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import func
+from sqlalchemy.orm import defer
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -16,6 +17,7 @@ from lomas_gql.auth import Viewer
 from lomas_gql.database.models import Dataset, Grant, Release, ReleaseStatus
 from lomas_gql.datasets.sources import Source
 from lomas_gql.errors import DatasetUnavailable
+from lomas_gql.libraries.base import Answer
 from lomas_gql.metadata import Metadata
 from lomas_gql.privacy import PrivacyLoss
 
@@ -88,10 +90,19 @@ async def granted(session: AsyncSession, viewer: Viewer, name: str) -> Granted:
     Raises:
         DatasetUnavailable: unknown, removed or not granted to the viewer, which look the same.
     """
-    found = (await session.exec(_granted_to(viewer).where(Dataset.name == name))).first()
+    [found] = await granted_by_name(session, viewer, [name])
     if found is None:
         raise DatasetUnavailable
-    return Granted(*found)
+    return found
+
+
+async def granted_by_name(session: AsyncSession, viewer: Viewer, names: Sequence[str]) -> list[Granted | None]:
+    """The datasets of these names, in their order; None for what the viewer may not see."""
+    # PostgreSQL takes no NUL in a text, and no name holds one.
+    sought = {name for name in names if "\0" not in name}
+    found = await session.exec(_granted_to(viewer).where(col(Dataset.name).in_(sought)))
+    by_name = {dataset.name: Granted(dataset, grant) for dataset, grant in found}
+    return [by_name.get(name) for name in names]
 
 
 async def granted_by_id(session: AsyncSession, viewer: Viewer, ids: Sequence[int]) -> list[Granted | None]:
@@ -99,7 +110,7 @@ async def granted_by_id(session: AsyncSession, viewer: Viewer, ids: Sequence[int
 
     A removed dataset is still named by the releases on it, so it is found here.
     """
-    found = await session.exec(_granted_to(viewer, removed=True).where(col(Dataset.id).in_(ids)))
+    found = await session.exec(_granted_to(viewer, removed=True).where(col(Dataset.id).in_(set(ids))))
     by_id = {dataset.id: Granted(dataset, grant) for dataset, grant in found}
     return [by_id.get(id) for id in ids]
 
@@ -132,7 +143,7 @@ async def histories(
     rank = func.row_number().over(partition_by=col(Release.dataset_id), order_by=col(Release.id).desc())
     ranked = select(col(Release.id).label("id"), rank.label("rank")).where(*conditions).subquery()
     found = await session.exec(
-        select(Release)
+        _releases()
         .join(ranked, ranked.c.id == Release.id)
         .where(ranked.c.rank <= wanted.first + 1)
         .order_by(col(Release.id).desc())
@@ -148,15 +159,28 @@ async def histories(
 
 async def own_releases(session: AsyncSession, viewer: Viewer, ids: Sequence[int]) -> list[Release | None]:
     """The viewer's releases with these ids, in their order; None for what is not the viewer's."""
-    found = await session.exec(select(Release).where(Release.user_id == viewer.id, col(Release.id).in_(ids)))
+    found = await session.exec(_releases().where(Release.user_id == viewer.id, col(Release.id).in_(set(ids))))
     by_id = {release.id: release for release in found}
+    return [by_id.get(id) for id in ids]
+
+
+async def answers(session: AsyncSession, viewer: Viewer, ids: Sequence[int]) -> list[Answer | None]:
+    """What the viewer's releases with these ids have answered, in their order."""
+    mine = select(Release.id, Release.answer).where(Release.user_id == viewer.id, col(Release.id).in_(set(ids)))
+    by_id = {id: Answer.from_json(stored) for id, stored in await session.exec(mine) if stored is not None}
     return [by_id.get(id) for id in ids]
 
 
 async def running_release(session: AsyncSession, viewer: Viewer) -> Release | None:
     """The viewer's oldest release that is still running."""
-    mine = select(Release).where(Release.user_id == viewer.id, Release.status == ReleaseStatus.RUNNING.value)
-    return (await session.exec(mine.order_by(col(Release.id)))).first()
+    mine = _releases().where(Release.user_id == viewer.id, Release.status == ReleaseStatus.RUNNING.value)
+    row: Release | None = (await session.exec(mine.order_by(col(Release.id)))).first()
+    return row
+
+
+def _releases() -> Any:
+    """Releases without their answers, which may weigh megabytes each: see `answers`."""
+    return select(Release).options(defer(Release.answer, raiseload=True))  # type: ignore[arg-type]
 
 
 def _granted_to(viewer: Viewer, *, removed: bool = False) -> Any:

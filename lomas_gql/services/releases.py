@@ -195,6 +195,9 @@ async def _looked_up(
 ) -> tuple[Granted, Release | None]:
     """The dataset, and the release that this key has made before."""
     viewer.check_may_query()
+    if key is not None and "\0" in key:
+        # PostgreSQL keeps no NUL in a text.
+        raise InvalidQuery.at("idempotencyKey", message="idempotencyKey cannot hold the character NUL")
     async with runtime.database.reading() as session:
         granted = await catalogue.granted(session, viewer, asked.dataset)
         stored = await ledger.keyed(session, viewer.id, key) if key is not None else None
@@ -245,9 +248,11 @@ async def _replayed(runtime: Runtime, viewer: Viewer, granted: Granted, stored: 
     """The answer that was made under the same key, once there is one."""
     async for seen in running.follow(runtime, viewer, stored.id):
         stored = seen
-    if stored.answer is None or stored.failure is not None:
+    async with runtime.database.reading() as session:
+        [answer] = await catalogue.answers(session, viewer, [stored.id])
+    if answer is None or stored.failure is not None:
         raise LibraryFailed(stored.library, stored.cost, stored.failure)
-    return Executed(stored, Answer.from_json(stored.answer), granted, replayed=True)
+    return Executed(stored, answer, granted, replayed=True)
 
 
 async def _repeated(runtime: Runtime, viewer: Viewer, asked: Input) -> Executed | None:
