@@ -138,6 +138,15 @@ def test_ten_queries_of_a_tenth_fit_in_one_and_the_eleventh_changes_nothing(serv
     assert before["dataset"]["budget"]["spent"] == {"epsilon": 1.0, "delta": 0.0}
 
 
+def test_each_of_two_charges_in_one_request_shows_the_budget_after_it(server: Server) -> None:
+    fields = "... on Executed { budget { spent { epsilon } } release { dataset { budget { spent { epsilon } } } } }"
+    query = f"mutation($input: DpQueryInput!) {{ a: execute(input: $input) {{ {fields} }} b: execute(input: $input) {{ {fields} }} }}"
+    data = server.user().data(query, sql("SELECT COUNT(*) AS n FROM df"))
+    for name, spent in (("a", {"epsilon": 1.0}), ("b", {"epsilon": 2.0})):
+        assert data[name]["budget"]["spent"] == spent
+        assert data[name]["release"]["dataset"]["budget"]["spent"] == spent
+
+
 def test_one_request_returns_all_datasets_with_metadata_budgets_and_history(server: Server) -> None:
     client = server.user(epsilon="5")
     client.data(EXECUTE, sql("SELECT COUNT(*) AS n FROM df"))

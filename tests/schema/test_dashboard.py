@@ -168,20 +168,19 @@ async def test_pages_meet_while_releases_are_inserted(app: App) -> None:
     [dataset, other] = await app.add_datasets(range(2))
     original = [edge["node"]["id"] for edge in await history(app, first=100)]
     seen, after = [], None
-    while True:
+    for _ in range(4):
         page = (await app.data(HISTORY, {"first": 2, "after": after}))["dataset"]["history"]
         seen += [edge["node"]["id"] for edge in page["edges"]]
         assert page["pageInfo"]["hasPreviousPage"] is (after is not None)
         assert page["pageInfo"]["startCursor"] == page["edges"][0]["cursor"]
         assert page["pageInfo"]["endCursor"] == page["edges"][-1]["cursor"]
-        if not page["pageInfo"]["hasNextPage"]:
-            break
         after = page["pageInfo"]["endCursor"]
         await app.add_releases(dataset.id, 3)
         await app.add_releases(other.id, 3)
     assert seen == original
+    assert page["pageInfo"]["hasNextPage"] is False
+    # Each page counts what had come before it.
     assert page["totalCount"] == RELEASES + 9
-    assert len(await history(app, first=100)) == RELEASES + 9
 
 
 async def history(app: App, **variables: Any) -> list[dict[str, Any]]:
