@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from datetime import UTC, datetime
-from enum import Enum
 from typing import Any
 
 from sqlalchemy import (
@@ -22,6 +21,7 @@ from sqlalchemy import (
 from sqlmodel import JSON, Field, Integer, SQLModel, String
 
 from lomas_gql.privacy import LARGEST, PrivacyLoss
+from lomas_gql.words import Word
 
 BigKey = BigInteger().with_variant(Integer, "sqlite")
 
@@ -44,14 +44,14 @@ def _time(**options: Any) -> Any:
     return Field(sa_column=Column(Utc, **options))
 
 
-class ReleaseStatus(Enum):
-    """Where a release stands; all but RUNNING are final."""
+class ReleaseStatus(Word):
+    """Where a release stands; all but RUNNING are final. In each of them the charge stands."""
 
-    RUNNING = "RUNNING"
-    RELEASED = "RELEASED"
-    FAILED = "FAILED"
-    INTERRUPTED = "INTERRUPTED"
-    CANCELLED = "CANCELLED"
+    RUNNING = "RUNNING", "It was charged, and runs on the private rows."
+    RELEASED = "RELEASED", "It has ended, and its result was released."
+    FAILED = "FAILED", "Its library gave no answer; `error` says as much as may be told."
+    INTERRUPTED = "INTERRUPTED", "The server that ran it died. It never runs again."
+    CANCELLED = "CANCELLED", "Its user stopped it with `cancel`."
 
 
 class User(SQLModel, table=True):

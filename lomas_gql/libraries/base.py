@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, time
 from decimal import Decimal
-from enum import Enum
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from lomas_gql.errors import InvalidQuery
 from lomas_gql.metadata import Metadata
 from lomas_gql.privacy import DELTA_UNITS, PrivacyLoss
 from lomas_gql.rows import Rows
+from lomas_gql.words import Word
 
 T = TypeVar("T")
 
@@ -23,13 +23,13 @@ EPSILON_CAP = 100.0
 DELTA_CAP = 0.1
 
 
-class Library(Enum):
+class Library(Word):
     """The differential privacy libraries that this server runs."""
 
-    OPENDP = "OPENDP"
-    SMARTNOISE_SQL = "SMARTNOISE_SQL"
-    SMARTNOISE_SYNTH = "SMARTNOISE_SYNTH"
-    DIFFPRIVLIB = "DIFFPRIVLIB"
+    OPENDP = "OPENDP", "OpenDP: measurements and Polars plans (docs.opendp.org)."
+    SMARTNOISE_SQL = "SMARTNOISE_SQL", "SmartNoise SQL: one SELECT of noisy aggregates (docs.smartnoise.org/sql)."
+    SMARTNOISE_SYNTH = "SMARTNOISE_SYNTH", "SmartNoise Synth: synthetic rows (docs.smartnoise.org/synth)."
+    DIFFPRIVLIB = "DIFFPRIVLIB", "diffprivlib: models and pipelines (diffprivlib.readthedocs.io)."
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from lomas_gql.libraries.smartnoise_sql.query import MechanismChoice, Smartnoise
 from lomas_gql.libraries.smartnoise_synth.plan import Bins, Synthesizer
 from lomas_gql.libraries.smartnoise_synth.query import SmartnoiseSynthQuery
 from lomas_gql.schema.scalars import JSON
+from lomas_gql.schema.words import described_enum
 from lomas_gql.services import releases
 
 T = TypeVar("T")
@@ -39,8 +40,8 @@ def _described_input(query: type[T], name: str) -> type[T]:
     return decorated
 
 
-for _enum in (SqlStatistic, SqlMechanism, OpenDpNoise, Synthesizer, DiffprivlibEstimator, Imputation):
-    strawberry.enum(_enum, description=_enum.__doc__)
+for _words in (SqlStatistic, SqlMechanism, OpenDpNoise, Synthesizer, DiffprivlibEstimator, Imputation):
+    described_enum(_words)
 _described_input(MechanismChoice, "MechanismInput")
 _described_input(SmartnoiseSqlQuery, "SmartnoiseSqlInput")
 _described_input(OpenDpQuery, "OpenDpInput")
@@ -50,13 +51,13 @@ _described_input(PipelineStep, "PipelineStepInput")
 _described_input(DiffprivlibQuery, "DiffprivlibInput")
 
 
-@strawberry.input(one_of=True, description="A query in one of the libraries.")
+@strawberry.input(one_of=True, description="A query in one of the libraries: give exactly one field.")
 class LibraryQueryInput:
     opendp: OpenDpQuery | None = strawberry.field(
         default=strawberry.UNSET, description="A measurement or a Polars plan of OpenDP."
     )
     smartnoise_sql: SmartnoiseSqlQuery | None = strawberry.field(
-        default=strawberry.UNSET, description="SQL for SmartNoise SQL."
+        default=strawberry.UNSET, description="A SELECT of SmartNoise SQL."
     )
     smartnoise_synth: SmartnoiseSynthQuery | None = strawberry.field(
         default=strawberry.UNSET, description="A synthesizer of SmartNoise Synth."
@@ -68,7 +69,7 @@ class LibraryQueryInput:
 
 @strawberry.input(description="A query and the dataset that it is for.")
 class DpQueryInput:
-    dataset: str = strawberry.field(description="The dataset's name.")
+    dataset: str = strawberry.field(description="The dataset's name, as `datasets` lists it.")
     query: LibraryQueryInput = strawberry.field(description="The query, in one of the libraries.")
 
     def asked(self) -> releases.Input:
@@ -77,9 +78,9 @@ class DpQueryInput:
         return releases.Input(self.dataset, query, {to_camel_case(name): _sent(query)})
 
 
-@strawberry.input(description="The dummy rows on which a query is tried.")
+@strawberry.input(description="The dummy rows on which a query is tried: random, from public metadata alone.")
 class DummyInput:
-    rows: int = strawberry.field(default=100, description="How many rows.")
+    rows: int = strawberry.field(default=100, description="How many rows, from 0 to `limits.maxDummyRows`.")
     seed: int = strawberry.field(default=42, description="The same seed gives the same rows.")
 
 

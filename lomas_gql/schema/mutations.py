@@ -30,32 +30,42 @@ MAX_KEY = 200
 """Characters of an idempotency key."""
 
 
-@strawberry.type(description="What a query would cost.")
+@strawberry.type(description="What a query would cost, and whether it fits.")
 class Estimate:
-    cost: PrivacyLoss = strawberry.field(description="What `execute` would charge.")
-    affordable: bool = strawberry.field(description="Whether that fits in what remains of the viewer's budget.")
+    cost: PrivacyLoss = strawberry.field(description="What `execute` and `submit` would charge.")
+    affordable: bool = strawberry.field(
+        description="Whether that fits now in what remains of the viewer's budget and of the owner's caps."
+    )
 
 
-@strawberry.type(description="A query's answer on dummy rows.")
+@strawberry.type(description="A query's answer on dummy rows: no private row is in it.")
 class DummyRun:
-    result: DpResult = strawberry.field(description="The answer, in the shape of a release.")
+    result: DpResult = strawberry.field(description="The answer, in the shape that a release has.")
     cost: PrivacyLoss = strawberry.field(description="What the query would cost on the private rows.")
 
 
-@strawberry.type(description="A query's answer on the private rows.")
+@strawberry.type(description="A query's noisy answer on the private rows.")
 class Executed:
     release: Release = strawberry.field(description="The release as it stands in the history.")
-    result: DpResult = strawberry.field(description="The answer.")
-    cost: PrivacyLoss = strawberry.field(description="What was charged.")
-    budget: Budget = strawberry.field(description="The viewer's budget afterwards.")
-    replayed: bool = strawberry.field(description="Whether this was stored under the idempotency key before.")
-    reused: bool = strawberry.field(description="Whether this is an earlier answer, and free.")
+    result: DpResult = strawberry.field(description="The noisy answer.")
+    cost: PrivacyLoss = strawberry.field(description="What the release was charged when it was first made.")
+    budget: Budget = strawberry.field(description="The viewer's budget on this dataset afterwards.")
+    replayed: bool = strawberry.field(
+        description="Whether this is the answer stored under the idempotency key, which costs nothing more."
+    )
+    reused: bool = strawberry.field(
+        description="Whether this is an earlier answer to the same query, which costs nothing more."
+    )
 
 
-@strawberry.type(description="Long work that was begun.")
+@strawberry.type(description="Long work that was charged and begun.")
 class Submitted:
-    release: Release = strawberry.field(description="The release, running.")
-    replayed: bool = strawberry.field(description="Whether it was begun under the idempotency key before.")
+    release: Release = strawberry.field(
+        description="The release, to be polled by `release(id)` or followed by the subscription."
+    )
+    replayed: bool = strawberry.field(
+        description="Whether it was begun under the idempotency key before, which costs nothing more."
+    )
 
 
 @strawberry.type(description="Work that was stopped.")
@@ -93,12 +103,15 @@ CancelResult: TypeAlias = Annotated[
 
 _Key = Annotated[
     str | None,
-    strawberry.argument(description="The same key and input give the same answer, and are charged once."),
+    strawberry.argument(
+        description="At most 200 characters of the caller's choice, e.g. a UUID. The same key and input give the "
+        "same answer, and are charged once."
+    ),
 ]
 _Input = Annotated[DpQueryInput, strawberry.argument(description="The query and its dataset.")]
 
 
-@strawberry.type(description="What can be done.")
+@strawberry.type(description="What can be done with a query. Only `execute` and `submit` charge.")
 class Mutation:
     @strawberry.mutation(description="What the query would cost. Free, and opens no private data.")
     async def estimate_cost(self, info: Info, input: _Input) -> EstimateResult:
@@ -114,7 +127,9 @@ class Mutation:
         self,
         info: Info,
         input: _Input,
-        dummy: Annotated[DummyInput | None, strawberry.argument(description="Which dummy rows.")] = None,
+        dummy: Annotated[
+            DummyInput | None, strawberry.argument(description="Which dummy rows; 100 when left out.")
+        ] = None,
     ) -> DummyResult:
         viewer, wanted = info.context.viewer, dummy or DummyInput()
         info.context.check(wanted.rows, info.context.runtime.settings.max_dummy_rows, "rows")
@@ -169,7 +184,9 @@ class Mutation:
 
     @strawberry.mutation(description="Stops a running release of the viewer. What it was charged stays charged.")
     async def cancel(
-        self, info: Info, release: Annotated[strawberry.ID, strawberry.argument(description="The release's id.")]
+        self,
+        info: Info,
+        release: Annotated[strawberry.ID, strawberry.argument(description="The `id` of a running release.")],
     ) -> CancelResult:
         viewer = info.context.viewer
         try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
 import strawberry
 
 from lomas_gql import errors
@@ -11,43 +9,57 @@ from lomas_gql.libraries import base
 from lomas_gql.privacy import PrivacyLoss as ExactLoss
 from lomas_gql.schema.ids import opaque
 from lomas_gql.schema.results import PrivacyLoss
+from lomas_gql.schema.words import described_enum
+from lomas_gql.words import Word
 
 
-@strawberry.enum(description="What went wrong, for programs.")
-class ErrorCode(Enum):
-    BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
-    INVALID_QUERY = "INVALID_QUERY"
-    DATASET_UNAVAILABLE = "DATASET_UNAVAILABLE"
-    QUERY_ONGOING = "QUERY_ONGOING"
-    IDEMPOTENCY_CONFLICT = "IDEMPOTENCY_CONFLICT"
-    LIBRARY_FAILED = "LIBRARY_FAILED"
-    RELEASE_NOT_RUNNING = "RELEASE_NOT_RUNNING"
+@described_enum
+class ErrorCode(Word):
+    """What went wrong, for programs. Only after LIBRARY_FAILED does a charge stand."""
+
+    BUDGET_EXCEEDED = "BUDGET_EXCEEDED", "The query costs more than remains: a BudgetExceeded."
+    INVALID_QUERY = "INVALID_QUERY", "The query cannot be run as it is: an InvalidQuery."
+    DATASET_UNAVAILABLE = "DATASET_UNAVAILABLE", "No such dataset for this viewer, or its file cannot be read now."
+    QUERY_ONGOING = "QUERY_ONGOING", "The viewer's earlier query is still running: a QueryOngoing."
+    IDEMPOTENCY_CONFLICT = "IDEMPOTENCY_CONFLICT", "The key was used with another input: an IdempotencyConflict."
+    LIBRARY_FAILED = "LIBRARY_FAILED", "Private rows were read and there is no answer: a LibraryFailed."
+    RELEASE_NOT_RUNNING = "RELEASE_NOT_RUNNING", "There is nothing to cancel: a ReleaseNotRunning."
 
 
-@strawberry.interface(description="Spread `... on UserError` to catch every expected failure.")
+@strawberry.interface(
+    description="An expected failure, in place of a result. Spread `... on UserError` to catch every kind of it."
+)
 class UserError:
     code: ErrorCode = strawberry.field(description="What went wrong, for programs.")
-    message: str = strawberry.field(description="What went wrong, for people.")
+    message: str = strawberry.field(description="What went wrong and what to do, in English, for people.")
 
 
 @strawberry.type(description="The query costs more than remains. Nothing was charged.")
 class BudgetExceeded(UserError):
     requested: PrivacyLoss = strawberry.field(description="What the query would cost.")
-    remaining: PrivacyLoss = strawberry.field(description="The smaller of the viewer's grant and the dataset's cap.")
+    remaining: PrivacyLoss = strawberry.field(
+        description="What could still be spent: the smaller of what is left of the viewer's grant and of the "
+        "owner's cap over all users."
+    )
 
 
 @strawberry.type(description="One mistake in an input.")
 class Issue:
-    path: list[str] = strawberry.field(description="Where, as field names from the input downwards.")
+    path: list[str] = strawberry.field(
+        description='Where: field names from the input downwards, e.g. ["query", "smartnoiseSql", "epsilon"].'
+    )
     message: str = strawberry.field(description="What is wrong there.")
 
 
-@strawberry.type(description="The query cannot be run. Nothing was charged.")
+@strawberry.type(description="The query cannot be run as it is; each mistake is named. Nothing was charged.")
 class InvalidQuery(UserError):
-    issues: list[Issue] = strawberry.field(description="Each mistake.")
+    issues: list[Issue] = strawberry.field(description="The mistakes, one entry for each.")
 
 
-@strawberry.type(description="Unknown, removed or not granted: the three look the same. Nothing was charged.")
+@strawberry.type(
+    description="The dataset is unknown, removed or not granted to the viewer, which look the same; or its file "
+    "cannot be read now. Nothing was charged."
+)
 class DatasetUnavailable(UserError):
     pass
 
@@ -59,18 +71,23 @@ class QueryOngoing(UserError):
     )
 
 
-@strawberry.type(description="The idempotency key was used with another input. Nothing was charged.")
+@strawberry.type(description="The idempotency key was used before, with another input. Nothing was charged.")
 class IdempotencyConflict(UserError):
     pass
 
 
-@strawberry.type(description="No answer. `message` never depends on private rows. The charge stays.")
+@strawberry.type(
+    description="The library gave no answer on the private rows. `message` never depends on them. The charge stays."
+)
 class LibraryFailed(UserError):
-    library: base.Library = strawberry.field(description="Which library failed.")
-    cost: PrivacyLoss = strawberry.field(description="What was charged.")
+    library: base.Library = strawberry.field(description="The library that failed.")
+    cost: PrivacyLoss = strawberry.field(description="What was charged, and stays charged.")
 
 
-@strawberry.type(description="The release has ended already, or is not the viewer's.")
+@strawberry.type(
+    description="No running release of the viewer has that id: it has ended, or is not the viewer's; the two look "
+    "the same."
+)
 class ReleaseNotRunning(UserError):
     pass
 

@@ -1,4 +1,4 @@
-"""What can be read."""
+"""What can be read. Reading is free."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _PACKAGES = {
 }
 
 
-ReleaseId = Annotated[strawberry.ID, strawberry.argument(description="The release's id.")]
+ReleaseId = Annotated[strawberry.ID, strawberry.argument(description="The release's `id`.")]
 
 
-@strawberry.type(description="A differential privacy library of this server.")
+@strawberry.type(description="A differential privacy library that this server runs.")
 class LibraryInfo:
-    library: Library = strawberry.field(description="Which library.")
-    version: str = strawberry.field(description="Its version.")
-    enabled: bool = strawberry.field(description="Whether it takes queries.")
+    library: Library = strawberry.field(description="The library, as `Release.library` calls it.")
+    version: str = strawberry.field(description="The version that is installed.")
+    enabled: bool = strawberry.field(description="Whether it takes queries here.")
 
 
 # Looked up once: it reads each package's files.
@@ -60,15 +60,15 @@ class Limits:
     max_sample_rows: int = strawberry.field(description="Synthetic rows in one answer.")
 
 
-@strawberry.type(description="The state of this server.")
+@strawberry.type(description="The state of this server, open to everybody.")
 class ServerState:
     live: bool = strawberry.field(description="Whether it answers queries.")
-    version: str = strawberry.field(description="Its version.")
-    libraries: list[LibraryInfo] = strawberry.field(description="Its libraries.")
+    version: str = strawberry.field(description="The version of this server.")
+    libraries: list[LibraryInfo] = strawberry.field(description="The libraries that it runs.")
     limits: Limits = strawberry.field(description="What one request may ask for.")
 
 
-@strawberry.type(description="What can be read.")
+@strawberry.type(description="What can be read. Reading is free.")
 class Query:
     @strawberry.field(
         description="Whether this server answers queries, and with which library versions and limits. "
@@ -113,12 +113,18 @@ class Query:
         granted = await info.context.datasets_by_name.load(name)
         return Dataset.of(granted) if granted else None
 
-    @strawberry.field(description="The datasets granted to the viewer, by name.")
+    @strawberry.field(
+        description="The datasets granted to the viewer, by name. With budgets and histories: a dashboard."
+    )
     async def datasets(
         self,
         info: Info,
-        first: Annotated[int, strawberry.argument(description="How many at most.")] = 20,
-        after: Annotated[str | None, strawberry.argument(description="A cursor of an earlier page.")] = None,
+        first: Annotated[
+            int, strawberry.argument(description="How many at most, from 0 to `limits.maxPageSize`.")
+        ] = 20,
+        after: Annotated[
+            str | None, strawberry.argument(description="A cursor of an earlier page of this list: begin after it.")
+        ] = None,
     ) -> DatasetConnection:
         viewer = info.context.viewer
         info.context.check(first, info.context.runtime.settings.max_page_size, "first")
@@ -128,13 +134,19 @@ class Query:
             page = await catalogue.granted_page(session, viewer, first, beyond)
         return DatasetConnection.of(page, listing)
 
-    @strawberry.field(description="One of the viewer's own releases.")
+    @strawberry.field(
+        description="One of the viewer's own releases; null where it is not the viewer's, or there is none."
+    )
     async def release(self, info: Info, id: ReleaseId) -> Release | None:
         return await _release(info, id)
 
-    @strawberry.field(description="Whatever the viewer may see under that id.")
+    @strawberry.field(
+        description="The Viewer, Dataset or Release that the viewer may see under that id; null where there is none."
+    )
     async def node(
-        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The node's id.")]
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID, strawberry.argument(description="The id of a Viewer, Dataset or Release.")],
     ) -> Node | None:
         viewer = info.context.viewer
         if number_in(id, "Viewer") == viewer.id:

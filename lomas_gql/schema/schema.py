@@ -26,7 +26,7 @@ from lomas_gql.schema.errors import presented
 from lomas_gql.schema.limits import MAX_TOKENS, RULES
 from lomas_gql.schema.mutations import Mutation
 from lomas_gql.schema.queries import Query
-from lomas_gql.schema.scalars import JSON, JSON_SCALAR
+from lomas_gql.schema.scalars import SCALARS
 from lomas_gql.schema.subscriptions import Subscription
 
 
@@ -140,7 +140,7 @@ schema = Schema(
     subscription=Subscription,
     types=[NumericColumn, CategoricalColumn, BooleanColumn, DatetimeColumn, TextColumn],
     extensions=[Documents],
-    config=StrawberryConfig(scalar_map={JSON: JSON_SCALAR}, disable_field_suggestions=True),
+    config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
 )
 
 

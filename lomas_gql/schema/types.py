@@ -11,31 +11,33 @@ from lomas_gql import auth
 from lomas_gql.database import models
 from lomas_gql.database.models import ReleaseStatus
 from lomas_gql.libraries.base import Library
-from lomas_gql.metadata import Metadata
 from lomas_gql.privacy import PrivacyLoss as ExactLoss
-from lomas_gql.schema.columns import Column, column_of
+from lomas_gql.schema.columns import DatasetMetadata
 from lomas_gql.schema.context import Info
 from lomas_gql.schema.ids import Listing, opaque
 from lomas_gql.schema.problems import UserError, failure_of
 from lomas_gql.schema.results import DpResult, PrivacyLoss, Table, result_of
 from lomas_gql.schema.scalars import JSON
+from lomas_gql.schema.words import described_enum
 from lomas_gql.services import releases, running
 from lomas_gql.services.catalogue import Granted, HistoryFilter, Page
 from lomas_gql.services.releases import Fitted
 
-strawberry.enum(ReleaseStatus, description=ReleaseStatus.__doc__)
+described_enum(ReleaseStatus)
 
 
 @strawberry.interface(description="Anything that can be fetched again by its id.")
 class Node:
-    id: strawberry.ID = strawberry.field(description="Opaque and stable.")
+    id: strawberry.ID = strawberry.field(description="Opaque and stable: `node(id)` fetches the object again.")
 
 
-@strawberry.type(description="What a viewer may spend on a dataset, and has spent.")
+@strawberry.type(description="What a viewer may spend on a dataset, and has spent: amounts of epsilon and delta.")
 class Budget:
-    initial: PrivacyLoss = strawberry.field(description="What the owner granted.")
-    spent: PrivacyLoss = strawberry.field(description="What the viewer's releases were charged.")
-    remaining: PrivacyLoss = strawberry.field(description="What is left, never below zero.")
+    initial: PrivacyLoss = strawberry.field(description="What the owner granted in all.")
+    spent: PrivacyLoss = strawberry.field(description="What the viewer's releases were charged, failed ones too.")
+    remaining: PrivacyLoss = strawberry.field(
+        description="What is left: initial less spent, never below 0. The owner's caps may allow less."
+    )
 
     @classmethod
     def of(cls, initial: ExactLoss, spent: ExactLoss) -> Budget:
@@ -45,10 +47,18 @@ class Budget:
 
 @strawberry.type(description="The owner's caps on a dataset; null where there is none.")
 class DatasetCap:
-    remaining_epsilon: float | None = strawberry.field(description="Epsilon left for all users together.")
-    remaining_delta: float | None = strawberry.field(description="Delta left for all users together.")
-    query_epsilon: float | None = strawberry.field(description="The most epsilon that one query may cost.")
-    query_delta: float | None = strawberry.field(description="The most delta that one query may cost.")
+    remaining_epsilon: float | None = strawberry.field(
+        description="Epsilon left for all users together; null without a cap."
+    )
+    remaining_delta: float | None = strawberry.field(
+        description="Delta left for all users together; null without a cap."
+    )
+    query_epsilon: float | None = strawberry.field(
+        description="The most epsilon that one query may cost; null without a cap."
+    )
+    query_delta: float | None = strawberry.field(
+        description="The most delta that one query may cost; null without a cap."
+    )
 
     @classmethod
     def of(cls, dataset: models.Dataset) -> DatasetCap:
@@ -61,40 +71,25 @@ class DatasetCap:
         )
 
 
-@strawberry.type(description="What is public about a dataset.")
-class DatasetMetadata:
-    max_ids: int = strawberry.field(description="The most rows that belong to one individual.")
-    rows: int = strawberry.field(description="The number of rows that the owner declares; not counted from the data.")
-    row_privacy: bool = strawberry.field(description="Whether each row is an individual.")
-    censor_dims: bool = strawberry.field(description="Whether the owner wants rare groups dropped.")
-    columns: list[Column] = strawberry.field(description="The columns, in the owner's order.")
-    smartnoise: JSON = strawberry.field(description="The same in the dictionary format of SmartNoise SQL.")
-
-    @classmethod
-    def of(cls, metadata: Metadata) -> DatasetMetadata:
-        return cls(
-            max_ids=metadata.max_ids,
-            rows=metadata.rows,
-            row_privacy=metadata.row_privacy,
-            censor_dims=metadata.censor_dims,
-            columns=[column_of(column) for column in metadata.columns],
-            smartnoise=JSON(metadata.smartnoise()),
-        )
-
-
-@strawberry.type(description="Where a page lies in its list.")
+@strawberry.type(description="Where a page lies in its list. Pages go forward only: there is no `last` or `before`.")
 class PageInfo:
-    has_next_page: bool = strawberry.field(description="Whether more follow.")
-    has_previous_page: bool = strawberry.field(description="Whether the page began after a cursor.")
-    start_cursor: str | None = strawberry.field(description="The cursor of the first edge.")
-    end_cursor: str | None = strawberry.field(description="The cursor of the last edge; give it as `after`.")
+    has_next_page: bool = strawberry.field(description="Whether more follow after this page.")
+    has_previous_page: bool = strawberry.field(
+        description="Whether the page began after a cursor, so that there is something before it."
+    )
+    start_cursor: str | None = strawberry.field(description="The cursor of the first edge; null on an empty page.")
+    end_cursor: str | None = strawberry.field(
+        description="The cursor of the last edge, which `after` takes for the next page; null on an empty page."
+    )
 
 
-@strawberry.type(description="A dataset that the viewer may query.")
+@strawberry.type(description="A dataset that is granted to the viewer.")
 class Dataset(Node):
     name: str = strawberry.field(description="The name by which queries call it.")
     budget: Budget = strawberry.field(description="The viewer's own budget on this dataset.")
-    cap: DatasetCap = strawberry.field(description="The owner's caps, over all users and for one query.")
+    cap: DatasetCap = strawberry.field(
+        description="The owner's caps on epsilon and delta, over all users and for one query."
+    )
     granted: strawberry.Private[Granted]
 
     @classmethod
@@ -107,7 +102,7 @@ class Dataset(Node):
             granted=granted,
         )
 
-    @strawberry.field(description="What is public about it.")
+    @strawberry.field(description="What is public about it: columns, bounds, declared number of rows.")
     def metadata(self) -> DatasetMetadata:
         return DatasetMetadata.of(self.granted.metadata)
 
@@ -117,8 +112,12 @@ class Dataset(Node):
     async def dummy(
         self,
         info: Info,
-        rows: Annotated[int, strawberry.argument(description="How many rows.")] = 100,
-        seed: Annotated[int, strawberry.argument(description="Where the randomness begins.")] = 42,
+        rows: Annotated[
+            int, strawberry.argument(description="How many rows, from 0 to `limits.maxDummyRows`.")
+        ] = 100,
+        seed: Annotated[
+            int, strawberry.argument(description="Where the randomness begins: the same seed gives the same rows.")
+        ] = 42,
     ) -> Table:
         runtime = info.context.runtime
         info.context.check(rows, runtime.settings.max_dummy_rows, "rows")
@@ -128,10 +127,16 @@ class Dataset(Node):
     async def history(
         self,
         info: Info,
-        first: Annotated[int, strawberry.argument(description="How many at most.")] = 20,
-        after: Annotated[str | None, strawberry.argument(description="A cursor of an earlier page.")] = None,
-        library: Annotated[Library | None, strawberry.argument(description="Only of this library.")] = None,
-        status: Annotated[ReleaseStatus | None, strawberry.argument(description="Only of this status.")] = None,
+        first: Annotated[
+            int, strawberry.argument(description="How many at most, from 0 to `limits.maxPageSize`.")
+        ] = 20,
+        after: Annotated[
+            str | None, strawberry.argument(description="A cursor of an earlier page of this list: begin after it.")
+        ] = None,
+        library: Annotated[Library | None, strawberry.argument(description="Only releases of this library.")] = None,
+        status: Annotated[
+            ReleaseStatus | None, strawberry.argument(description="Only releases of this status.")
+        ] = None,
     ) -> ReleaseConnection:
         info.context.check(first, info.context.runtime.settings.max_page_size, "first")
         listing = Listing.of_releases(self.granted.grant.user_id, self.granted.id)
@@ -144,14 +149,14 @@ class Dataset(Node):
         return ReleaseConnection.of(await info.context.histories.load((self.granted.id, wanted)), listing)
 
 
-@strawberry.type(description="One charged execution of a query.")
+@strawberry.type(description="One execution of a query on private rows. It was charged before it ran.")
 class Release(Node):
     library: Library = strawberry.field(description="The library that ran it.")
     status: ReleaseStatus = strawberry.field(description="Where it stands; all but RUNNING are final.")
-    created_at: datetime = strawberry.field(description="When it was charged.")
-    finished_at: datetime | None = strawberry.field(description="When it ended.")
-    query: JSON = strawberry.field(description="The input as it was sent.")
-    cost: PrivacyLoss = strawberry.field(description="What was charged.")
+    created_at: datetime = strawberry.field(description="When it was charged and began, in UTC.")
+    finished_at: datetime | None = strawberry.field(description="When it ended, in UTC; null while it runs.")
+    query: JSON = strawberry.field(description="The query as it was sent: `DpQueryInput.query` in JSON.")
+    cost: PrivacyLoss = strawberry.field(description="What was charged. It stays charged, whatever the status.")
     row: strawberry.Private[models.Release]
 
     @classmethod
@@ -173,7 +178,7 @@ class Release(Node):
         assert granted is not None, "a release has a grant, and grants are never deleted"
         return Dataset.of(granted)
 
-    @strawberry.field(description="What was released.")
+    @strawberry.field(description="What was released; null while it runs, and where nothing was.")
     async def result(self, info: Info) -> DpResult | None:
         answer = await info.context.answers.load(self.row.id)
         if answer is None or answer.library is not Library.SMARTNOISE_SYNTH:
@@ -187,28 +192,30 @@ class Release(Node):
         told = running.progress_of(info.context.runtime, self.row)
         return told.share if told else None
 
-    @strawberry.field(description="What a running release is doing, in a few words.")
+    @strawberry.field(description="What a running release is doing, in a few English words, where its library tells.")
     def phase(self, info: Info) -> str | None:
         told = running.progress_of(info.context.runtime, self.row)
         return told.phase if told else None
 
-    @strawberry.field(description="Why there is no result.")
+    @strawberry.field(description="Why there is no result; null while it runs, and where there is one.")
     def error(self) -> UserError | None:
         if self.row.failure is None:
             return None
         return failure_of(self.row.library, self.row.cost, self.row.failure)
 
 
-@strawberry.type(description="A release in a list.")
+@strawberry.type(description="A release and its place in the list.")
 class ReleaseEdge:
-    cursor: str = strawberry.field(description="Give it as `after` to go on from here.")
+    cursor: str = strawberry.field(
+        description="Opaque. `after` takes it, to go on behind this edge; it holds in this list alone."
+    )
     node: Release = strawberry.field(description="The release.")
 
 
-@strawberry.type(description="A page of releases.")
+@strawberry.type(description="A page of releases, newest first.")
 class ReleaseConnection:
-    edges: list[ReleaseEdge] = strawberry.field(description="The releases with their cursors.")
-    nodes: list[Release] = strawberry.field(description="The releases.")
+    edges: list[ReleaseEdge] = strawberry.field(description="The releases of this page with their cursors.")
+    nodes: list[Release] = strawberry.field(description="The releases of this page, without cursors.")
     page_info: PageInfo = strawberry.field(description="Where the page lies.")
     total_count: int = strawberry.field(description="How many releases there are in all pages.")
 
@@ -220,16 +227,18 @@ class ReleaseConnection:
         return cls(edges=edges, nodes=nodes, page_info=info, total_count=page.total)
 
 
-@strawberry.type(description="A dataset in a list.")
+@strawberry.type(description="A dataset and its place in the list.")
 class DatasetEdge:
-    cursor: str = strawberry.field(description="Give it as `after` to go on from here.")
+    cursor: str = strawberry.field(
+        description="Opaque. `after` takes it, to go on behind this edge; it holds in this list alone."
+    )
     node: Dataset = strawberry.field(description="The dataset.")
 
 
-@strawberry.type(description="A page of datasets.")
+@strawberry.type(description="A page of datasets, by name.")
 class DatasetConnection:
-    edges: list[DatasetEdge] = strawberry.field(description="The datasets with their cursors.")
-    nodes: list[Dataset] = strawberry.field(description="The datasets.")
+    edges: list[DatasetEdge] = strawberry.field(description="The datasets of this page with their cursors.")
+    nodes: list[Dataset] = strawberry.field(description="The datasets of this page, without cursors.")
     page_info: PageInfo = strawberry.field(description="Where the page lies.")
     total_count: int = strawberry.field(description="How many datasets there are in all pages.")
 
@@ -241,16 +250,20 @@ class DatasetConnection:
         return cls(edges=edges, nodes=nodes, page_info=info, total_count=page.total)
 
 
-@strawberry.type(description="Who is asking.")
+@strawberry.type(description="The user whose token came with the request.")
 class Viewer(Node):
     name: str = strawberry.field(description="The user's name.")
-    may_query: bool = strawberry.field(description="Whether the user may execute queries.")
+    may_query: bool = strawberry.field(
+        description="Whether the user may `execute` and `submit`; the rest is open to every user."
+    )
 
     @classmethod
     def of(cls, viewer: auth.Viewer) -> Viewer:
         return cls(id=strawberry.ID(opaque("Viewer", viewer.id)), name=viewer.name, may_query=viewer.may_query)
 
-    @strawberry.field(description="The release that is running now, if any: by default one at a time.")
+    @strawberry.field(
+        description="The release that is running now, if any: by default one at a time. The oldest of several."
+    )
     async def ongoing(self, info: Info) -> Release | None:
         row = await info.context.ongoing.load(info.context.viewer.id)
         return Release.of(row) if row else None

@@ -1,24 +1,24 @@
-"""The schema is the one that is printed, and keeps the contract with clients."""
+"""The schema is the one that is printed, is described, keeps the contract with clients, and is logged where it changes."""
 
 from __future__ import annotations
 
+import hashlib
+import re
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from graphql import GraphQLError
-from graphql.utilities import BreakingChangeType, build_schema, find_breaking_changes
+from graphql.utilities import build_schema, find_breaking_changes
 
 from lomas_gql.schema.errors import presented
-from lomas_gql.schema.schema import printed
+from lomas_gql.schema.schema import printed, schema
 
 ROOT = Path(__file__).parent.parent.parent
 CONTRACT = ROOT.parent / "shared" / "schema.graphql"
-# Types, fields and members of the contract that are not built yet.
-ABSENT = {
-    BreakingChangeType.TYPE_REMOVED,
-    BreakingChangeType.FIELD_REMOVED,
-    BreakingChangeType.TYPE_REMOVED_FROM_UNION,
-}
+CHANGE = re.compile(r"^\+?- `([0-9a-f]{12})`: (.+)$", re.MULTILINE)
 
 
 def test_schema_graphql_is_the_printed_schema() -> None:
@@ -26,9 +26,48 @@ def test_schema_graphql_is_the_printed_schema() -> None:
 
 
 @pytest.mark.skipif(not CONTRACT.exists(), reason="the contract stands beside the checkout, not in it")
-def test_what_is_built_keeps_the_contract() -> None:
+def test_the_contract_with_clients_is_kept() -> None:
     changes = find_breaking_changes(build_schema(CONTRACT.read_text()), build_schema(printed()))
-    assert [change.description for change in changes if change.type not in ABSENT] == []
+    assert [change.description for change in changes] == []
+
+
+def test_everything_in_the_schema_is_described() -> None:
+    found = dict(described(schema.introspect()["__schema"]))
+    assert {"Query", "Query.datasets", "Query.datasets(first:)", "SqlMechanism.LAPLACE", "JSON"} <= set(found)
+    assert [name for name, text in found.items() if len(text or "") < 10] == []
+
+
+def described(schema: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
+    """Everything that has a name in the schema, with its description."""
+    for kind in schema["types"]:
+        if kind["name"].startswith("__"):
+            continue
+        yield kind["name"], kind["description"]
+        for part in (kind["fields"] or []) + (kind["inputFields"] or []) + (kind["enumValues"] or []):
+            name = f"{kind['name']}.{part['name']}"
+            yield name, part["description"]
+            for argument in part.get("args", ()):
+                yield f"{name}({argument['name']}:)", argument["description"]
+    for directive in schema["directives"]:
+        yield f"@{directive['name']}", directive["description"]
+        for argument in directive["args"]:
+            yield f"@{directive['name']}({argument['name']}:)", argument["description"]
+
+
+def test_the_changelog_says_what_has_changed_in_the_schema() -> None:
+    digest = hashlib.sha256((ROOT / "schema.graphql").read_bytes()).hexdigest()[:12]
+    newest, *_ = CHANGE.findall((ROOT / "CHANGELOG.md").read_text())
+    assert newest[0] == digest, f"add to CHANGELOG.md, on top of the schema's changes: - `{digest}`: what has changed"
+
+
+def test_no_change_of_the_schema_is_forgotten() -> None:
+    """A new digest on an old line would say nothing: what was committed once stays."""
+    command = ["git", "log", "-p", "--unified=0", "--format=", "--", "CHANGELOG.md"]
+    log = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if log.returncode != 0:
+        pytest.skip("this is no git checkout")
+    now = {digest for digest, _ in CHANGE.findall((ROOT / "CHANGELOG.md").read_text())}
+    assert {digest for digest, _ in CHANGE.findall(log.stdout)} <= now
 
 
 def test_an_unexpected_error_is_masked_under_an_id(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from lomas_gql.libraries.base import EPSILON_FLOOR
 from lomas_gql.metadata import Key
+from lomas_gql.words import Word
 
 MAX_FEATURES = 50
 MAX_CLASSES = 100
@@ -22,17 +23,23 @@ MAX_TREE_CELLS = 100_000
 """Nodes times classes of all trees together: what a forest may weigh in an answer."""
 
 
-class DiffprivlibEstimator(Enum):
-    """diffprivlib's models, by the names of the GraphQL schema."""
+class DiffprivlibEstimator(Word):
+    """diffprivlib's models. Beside `epsilon`, each takes the parameters that its description names."""
 
-    STANDARD_SCALER = "STANDARD_SCALER"
-    PCA = "PCA"
-    GAUSSIAN_NB = "GAUSSIAN_NB"
-    LOGISTIC_REGRESSION = "LOGISTIC_REGRESSION"
-    DECISION_TREE_CLASSIFIER = "DECISION_TREE_CLASSIFIER"
-    RANDOM_FOREST_CLASSIFIER = "RANDOM_FOREST_CLASSIFIER"
-    LINEAR_REGRESSION = "LINEAR_REGRESSION"
-    K_MEANS = "K_MEANS"
+    STANDARD_SCALER = "STANDARD_SCALER", "Transformer to mean 0 and variance 1. with_mean, with_std, bounds."
+    PCA = "PCA", "Transformer to principal components. n_components, centered, bounds, data_norm."
+    GAUSSIAN_NB = "GAUSSIAN_NB", "Classifier: naive Bayes with normal features. bounds, priors, var_smoothing."
+    LOGISTIC_REGRESSION = (
+        "LOGISTIC_REGRESSION",
+        "Classifier: logistic regression. data_norm, C, tol, max_iter, fit_intercept.",
+    )
+    DECISION_TREE_CLASSIFIER = "DECISION_TREE_CLASSIFIER", "Classifier: one random tree. max_depth, bounds, classes."
+    RANDOM_FOREST_CLASSIFIER = (
+        "RANDOM_FOREST_CLASSIFIER",
+        "Classifier: a vote of random trees. n_estimators, max_depth, bounds, classes.",
+    )
+    LINEAR_REGRESSION = "LINEAR_REGRESSION", "Regressor: least squares. bounds_X, bounds_y, fit_intercept."
+    K_MEANS = "K_MEANS", "Clustering by centres. n_clusters, bounds."
 
 
 class Role(Enum):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from lomas_gql.errors import InvalidQuery, Issue
@@ -30,6 +29,7 @@ from lomas_gql.libraries.diffprivlib.estimators import (
 from lomas_gql.libraries.diffprivlib.params import checked_params, number, whole
 from lomas_gql.metadata import Key, Metadata, NumericColumn
 from lomas_gql.privacy import PrivacyLoss
+from lomas_gql.words import Word
 
 if TYPE_CHECKING:
     from lomas_gql.libraries.diffprivlib.query import DiffprivlibQuery
@@ -39,13 +39,13 @@ MAX_STEPS = 5
 MAX_TEST_SIZE = 0.9
 
 
-class Imputation(Enum):
+class Imputation(Word):
     """What stands for a missing feature: nothing (the row is left out), or a noisy statistic."""
 
-    DROP = "DROP"
-    MEAN = "MEAN"
-    MEDIAN = "MEDIAN"
-    MOST_FREQUENT = "MOST_FREQUENT"
+    DROP = "DROP", "Rows with a missing feature are left out."
+    MEAN = "MEAN", "The column's noisy mean, for `imputationEpsilon`."
+    MEDIAN = "MEDIAN", "The column's noisy median, for `imputationEpsilon`."
+    MOST_FREQUENT = "MOST_FREQUENT", "The column's most frequent value under noise, for `imputationEpsilon`."
 
 
 @dataclass(frozen=True)

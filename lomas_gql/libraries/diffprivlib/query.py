@@ -26,12 +26,13 @@ from lomas_gql.rows import Rows
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineStep:
-    """One step of a pipeline."""
+    """One step of a pipeline: a model and its parameters."""
 
-    name: str | None = described("The step's name in the answer; by default the estimator's.", None)
-    estimator: DiffprivlibEstimator = described("Transformers may stand anywhere, the others last.")
+    name: str | None = described("The step's name in the answer; the estimator's when left out.", None)
+    estimator: DiffprivlibEstimator = described("The model. Transformers may stand anywhere, the others last.")
     params: Any = described(
-        "By diffprivlib's names. `epsilon` is required; bounds, norms and classes follow from the metadata "
+        "Parameters by diffprivlib's names. `epsilon`, up to 100, is required and is what the step spends; bounds, "
+        "norms and classes follow from the metadata "
         "where they are left out, and may only narrow them.",
         None,
     )
@@ -39,16 +40,18 @@ class PipelineStep:
 
 @dataclass(frozen=True, kw_only=True)
 class DiffprivlibQuery:
-    """A model, or a pipeline that ends in one."""
+    """A model of diffprivlib, or a pipeline that ends in one. It spends the sum of its epsilons, and no delta."""
 
     library: ClassVar[Library] = Library.DIFFPRIVLIB
 
     steps: list[PipelineStep] = described("One to five steps, in order.")
-    feature_columns: list[str] = described("Numbers, integers or booleans; at most 50.")
-    target_columns: list[str] | None = described(
-        "One column for a classifier or a regressor; none for clustering and PCA.", None
+    feature_columns: list[str] = described(
+        "The columns that the model reads: numbers, integers or booleans; 1 to 50."
     )
-    test_size: float = described("The share of rows that no model sees, 0 to 0.9.", 0.2)
+    target_columns: list[str] | None = described(
+        "What the model predicts: one column for a classifier or a regressor; none for clustering and PCA.", None
+    )
+    test_size: float = described("The share of rows, from 0 to 0.9, that no model sees; they are for `score`.", 0.2)
     split_seed: int = described(
         "Chooses the split. Each row's side follows from a keyed hash of the row's own content and this "
         "number, so no row moves another.",
@@ -60,9 +63,12 @@ class DiffprivlibQuery:
         Imputation.DROP,
     )
     imputation_epsilon: float | None = described(
-        "Epsilon for imputation by a DP statistic, for each feature column that may be null.", None
+        "Epsilon, up to 100, that each feature column which may be null spends on imputation.",
+        None,
     )
-    score_epsilon: float | None = described("Epsilon for a noisy score on the test rows; no score without it.", None)
+    score_epsilon: float | None = described(
+        "Epsilon, up to 100, for a noisy score on the test rows; no score without it.", None
+    )
 
     def cost(self, metadata: Metadata) -> PrivacyLoss:
         """The sum of the declared epsilons; it reads no rows and fits nothing.

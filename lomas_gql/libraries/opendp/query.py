@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import ClassVar
 
 from lomas_gql.libraries.base import Answer, Library, checked_cost, checked_delta, checked_epsilon, described
@@ -12,27 +11,32 @@ from lomas_gql.libraries.opendp.text import refused
 from lomas_gql.metadata import Metadata
 from lomas_gql.privacy import PrivacyLoss
 from lomas_gql.rows import Rows
+from lomas_gql.words import Word
 
 # opendp takes a second to import and switches features on for its whole process, so both walkers are
 # imported where they are used: in worker processes.
 
 
-class OpenDpNoise(Enum):
-    """Which noise a plan without scales gets."""
+class OpenDpNoise(Word):
+    """The noise of a plan."""
 
-    LAPLACE = "LAPLACE"
-    GAUSSIAN = "GAUSSIAN"
+    LAPLACE = "LAPLACE", "Laplace noise: pure differential privacy, delta 0 but for a threshold."
+    GAUSSIAN = "GAUSSIAN", "Gaussian noise: zero-concentrated differential privacy, charged at `fixedDelta`."
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenDpQuery:
-    """An OpenDP measurement, as the library itself writes it. Give one of `measurement` and `polarsPlan`."""
+    """A query of OpenDP, as the library itself writes it. Give one of `measurement` and `polarsPlan`."""
 
     library: ClassVar[Library] = Library.OPENDP
 
-    measurement: str | None = described("`opendp.prelude.serialize(measurement)`.", None)
+    measurement: str | None = described(
+        "The text that `opendp.prelude.serialize(measurement)` writes. Its own scales say what it costs.", None
+    )
     polars_plan: str | None = described(
-        '`query.polars_plan.serialize(format="json")` of an OpenDP Context query.', None
+        'The text that `query.polars_plan.serialize(format="json")` writes for an OpenDP Context query. Its rows '
+        "are dropped; the server brings rows, bounds, margins and keys.",
+        None,
     )
     column: str | None = described(
         "For a measurement over one vector: the column that it reads (int reads as float, anything as text; "
@@ -42,19 +46,23 @@ class OpenDpQuery:
         None,
     )
     fixed_delta: float | None = described(
-        "For zero-concentrated DP and for privacy profiles: the delta at which epsilon is charged. Required there.",
+        "For zero-concentrated DP and for privacy profiles: the delta, from 1e-18 to 0.1, at which epsilon is "
+        "charged. Required there.",
         None,
     )
     epsilon: float | None = described(
         "For a plan whose noise has no scale of its own, which is what a Context query serialises to: the "
-        "epsilon to spend; the server finds the one global scale. Required there, and left out where every "
+        "epsilon to spend on the plan as a whole, from 1e-6 to 100; the server finds the one global scale. Required "
+        "there, and left out where every "
         "noise has its own scale.",
         None,
     )
-    noise: OpenDpNoise = described(
-        "For a plan: LAPLACE (pure DP) or GAUSSIAN (zCDP, needs fixedDelta).", OpenDpNoise.LAPLACE
+    noise: OpenDpNoise = described("For a plan: LAPLACE (pure) or GAUSSIAN (needs fixedDelta).", OpenDpNoise.LAPLACE)
+    delta: float | None = described(
+        "For a plan whose group keys have no public categories: the delta, from 1e-18 to 0.1, of the threshold that "
+        "hides small groups. Required there.",
+        None,
     )
-    delta: float | None = described("For group keys without public categories: the delta of the threshold.", None)
 
     def cost(self, metadata: Metadata) -> PrivacyLoss:
         """What a run on private rows would cost: for a plan without scales its declared epsilon.

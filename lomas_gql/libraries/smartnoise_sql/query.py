@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
@@ -29,6 +28,7 @@ from lomas_gql.libraries.base import (
 from lomas_gql.metadata import Metadata
 from lomas_gql.privacy import PrivacyLoss
 from lomas_gql.rows import Rows
+from lomas_gql.words import Word
 
 if TYPE_CHECKING:
     from snsql.sql.private_reader import PrivateReader
@@ -36,24 +36,27 @@ if TYPE_CHECKING:
 _PATH = ("query", "smartnoiseSql")
 
 
-class SqlStatistic(Enum):
-    """The kinds of statistic that a mechanism can be chosen for."""
+class SqlStatistic(Word):
+    """The kinds of statistic that a mechanism can be chosen for. AVG, VAR and STDDEV are made of counts and sums."""
 
-    COUNT = "count"
-    SUM_INT = "sum_int"
-    SUM_LARGE_INT = "sum_large_int"
-    SUM_FLOAT = "sum_float"
-    SUM_LARGE_FLOAT = "sum_large_float"
-    THRESHOLD = "threshold"
+    COUNT = "count", "Counts of rows or of cells that are not null."
+    SUM_INT = "sum_int", "Sums of whole numbers to which one row adds at most 1000."
+    SUM_LARGE_INT = "sum_large_int", "Sums of whole numbers to which one row may add more than 1000."
+    SUM_FLOAT = "sum_float", "Sums of decimal numbers to which one row adds at most 1000."
+    SUM_LARGE_FLOAT = "sum_large_float", "Sums of decimal numbers to which one row may add more than 1000."
+    THRESHOLD = "threshold", "The count of individuals by which groups that are not public are hidden."
 
 
-class SqlMechanism(Enum):
+class SqlMechanism(Word):
     """The mechanisms that add noise."""
 
-    LAPLACE = "laplace"
-    GEOMETRIC = "geometric"
-    GAUSSIAN = "gaussian"
-    DISCRETE_LAPLACE = "discrete_laplace"
+    LAPLACE = "laplace", "Laplace noise: pure, spends no delta. The default for decimal sums."
+    GEOMETRIC = "geometric", "The older name of DISCRETE_LAPLACE."
+    GAUSSIAN = "gaussian", "Gaussian noise: needs a delta above 0. Not for the large sums."
+    DISCRETE_LAPLACE = (
+        "discrete_laplace",
+        "Laplace noise on whole numbers: pure. The default for counts and sums of them.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +73,18 @@ class SmartnoiseSqlQuery:
 
     library: ClassVar[Library] = Library.SMARTNOISE_SQL
 
-    sql: str = described("The SELECT. The table is named df.")
-    epsilon: float = described("Per noisy column; see the cost estimate for the whole.")
-    delta: float = described("For rare groups and Gaussian noise; 0 where neither is used.")
-    mechanisms: list[MechanismChoice] | None = described("In place of the library's own choice.", None)
+    sql: str = described("The SELECT, in SmartNoise's SQL. The table is named df.")
+    epsilon: float = described(
+        "The epsilon of each noisy count or sum, from 1e-6 to 100. AVG is made of two, VAR and STDDEV of three; "
+        "`estimateCost` tells the whole."
+    )
+    delta: float = described(
+        "The delta of the whole query, from 0 to 0.1: for hiding rare groups and for Gaussian noise; 0 where neither "
+        "is used."
+    )
+    mechanisms: list[MechanismChoice] | None = described(
+        "Mechanisms in place of the library's own choice, at most one for each kind.", None
+    )
     postprocess: bool = described(
         "Whether the answer's expressions, HAVING, ORDER BY and LIMIT are applied to the noisy values; "
         "without it the noisy counts and sums themselves are answered.",

@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from lomas_gql.errors import InvalidQuery
@@ -14,23 +13,30 @@ from lomas_gql.libraries.base import checked_delta, checked_epsilon, described
 from lomas_gql.libraries.smartnoise_synth.codes import Coding, coding
 from lomas_gql.libraries.smartnoise_synth.padding import padding
 from lomas_gql.metadata import Column, DatetimeColumn, Metadata, NumericColumn, TextColumn
+from lomas_gql.words import Word
 
 MAX_SAMPLE_ROWS = 10_000
 _BINS = (2, 200)
 _MOST_COMBINATIONS = 15_000_000
 
 
-class Synthesizer(Enum):
+class Synthesizer(Word):
     """The synthesizers of SmartNoise. The GANs are refused by name, with the reason."""
 
-    AIM = "AIM"
-    MST = "MST"
-    MWEM = "MWEM"
-    PACSYNTH = "PACSYNTH"
-    DPCTGAN = "DPCTGAN"
-    DPGAN = "DPGAN"
-    PATECTGAN = "PATECTGAN"
-    PATEGAN = "PATEGAN"
+    AIM = "AIM", "Chooses noisy marginals where they improve the model most. 2 to 20 columns; the slowest."
+    MST = (
+        "MST",
+        "Noisy marginals of pairs that span a tree over 2 to 30 columns; a good first choice.",
+    )
+    MWEM = (
+        "MWEM",
+        "Multiplicative weights over marginals that are chosen with noise. 1 to 12 columns; no delta.",
+    )
+    PACSYNTH = "PACSYNTH", "Noisy counts of combinations, the rare ones left out. 1 to 30 columns."
+    DPCTGAN = "DPCTGAN", "Not offered: a query is refused with the reason."
+    DPGAN = "DPGAN", "Not offered: a query is refused with the reason."
+    PATECTGAN = "PATECTGAN", "Not offered: a query is refused with the reason."
+    PATEGAN = "PATEGAN", "Not offered: a query is refused with the reason."
 
 
 REFUSED = {
@@ -107,8 +113,8 @@ KINDS = {
 class Bins:
     """How many bins of equal width a numeric or datetime column has."""
 
-    column: str = described("A numeric or datetime column.")
-    bins: int = described("From 2 to 200; an integer column has at most one for each value.")
+    column: str = described("The name of a numeric or datetime column.")
+    bins: int = described("How many bins, from 2 to 200; an integer column has at most one for each value.")
 
 
 @dataclass(frozen=True)

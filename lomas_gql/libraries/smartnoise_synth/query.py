@@ -55,18 +55,27 @@ class SmartnoiseSynthQuery:
 
     library: ClassVar[Library] = Library.SMARTNOISE_SYNTH
 
-    synthesizer: Synthesizer = described("Which synthesizer.")
-    epsilon: float = described("The epsilon of the whole fit; sampling is free.")
-    delta: float | None = described("Required by AIM, MST and PACSYNTH; MWEM spends none.", default=None)
-    columns: list[str] | None = described("All columns when left out.", default=None)
+    synthesizer: Synthesizer = described("The synthesizer to fit.")
+    epsilon: float = described("The epsilon of the whole fit, from 1e-6 to 100; sampling is free.")
+    delta: float | None = described(
+        "The delta of the whole fit, up to 0.1. Required by AIM, MST and PACSYNTH; MWEM spends none.", default=None
+    )
+    columns: list[str] | None = described("The columns to synthesize; all of them when left out.", default=None)
     nullable: bool = described(
         "Whether the synthetic columns may hold nulls; acts only on columns that the metadata call nullable.",
         default=True,
     )
-    bins: list[Bins] | None = described("Bins for a numeric or datetime column; 10 when left out.", default=None)
-    params: Any = described("The synthesizer's own parameters, by name; each has an allowlist.", default=None)
+    bins: list[Bins] | None = described(
+        "Bins for numeric and datetime columns; 10 for a column that is left out.", default=None
+    )
+    params: Any = described(
+        "The synthesizer's own parameters, by name; others are refused by name. AIM: degree, max_model_size, "
+        "max_cells. MWEM: iterations, marginal_width, mult_weights_iterations. PACSYNTH: reporting_length.",
+        default=None,
+    )
     sample_rows: int = described(
-        "How many rows to sample into the answer, exactly; 0 keeps the model for sampling later.", default=100
+        "How many rows to sample into the answer, exactly, from 0 to 10000; 0 keeps the model for sampling later.",
+        default=100,
     )
     condition: str | None = described(
         "Keep only sampled rows for which this holds, e.g. \"species = 'Gentoo'\".", default=None
