@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 
 from graphql import GraphQLError
@@ -10,6 +11,9 @@ from graphql import GraphQLError
 from lomas_gql.errors import LomasError
 
 log = logging.getLogger("lomas_gql.errors")
+
+# Strawberry can leave out those for fields alone.
+_SUGGESTION = re.compile(r" Did you mean [^?]*\?")
 
 
 def presented(error: GraphQLError) -> GraphQLError:
@@ -26,7 +30,7 @@ def presented(error: GraphQLError) -> GraphQLError:
         return _replaced(error, cause.message, getattr(cause, "code", "BAD_USER_INPUT"))
     if cause is None or isinstance(cause, GraphQLError):
         code = (error.extensions or {}).get("code", "BAD_USER_INPUT")
-        return _replaced(error, error.message, str(code))
+        return _replaced(error, _SUGGESTION.sub("", error.message), str(code))
     id = secrets.token_hex(8)
     log.error("error %s at %s: %s", id, error.path, _where(cause))
     message = f"Something went wrong on the server. Its log has more under the id {id}."
