@@ -16,7 +16,7 @@ from gql import gql
 from graphql import FieldNode, OperationDefinitionNode, OperationType, build_schema, parse
 
 from lomas_gql.schema.schema import printed
-from tests.conftest import Client, Server, new_server
+from tests.conftest import Client, new_server
 from tests.test_long_work import websocket
 
 API = Path(__file__).parent.parent / "docs" / "api.md"
