@@ -26,6 +26,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/small_query.py
 	$(BIN)/python benchmarks/hostile.py
 	$(BIN)/python benchmarks/smartnoise_sql.py
+	$(BIN)/python benchmarks/dashboard.py
 	$(BIN)/python benchmarks/ledger.py
 
 # Servers and databases killed in large numbers: 15 minutes on two idle cores.
@@ -33,8 +34,10 @@ faults: .venv/installed
 	$(BIN)/python -m benchmarks.faults
 
 # The tests' JavaScript clients, where npm is.
-clients:
-	@if command -v npm > /dev/null; then npm ci --silent --no-audit --no-fund --prefix tests/clients; fi
+clients: tests/clients/node_modules/.package-lock.json tests/clients/apps/node_modules/.package-lock.json
+
+%/node_modules/.package-lock.json: %/package-lock.json
+	@if command -v npm > /dev/null; then npm ci --silent --no-audit --no-fund --ignore-scripts --prefix $*; fi
 
 # GraphiQL's files, for the server and for wheels built after it. Where no npm is, a wheel from PyPI brings one.
 web: $(GRAPHIQL)/LICENSES.txt
