@@ -121,7 +121,7 @@ class Dataset(Node):
     ) -> Table:
         runtime = info.context.runtime
         info.context.check(rows, runtime.settings.max_dummy_rows, "rows")
-        return Table.of(await releases.dummy_table(runtime, self.granted.metadata, rows, seed))
+        return Table.of(await releases.dummy_table(runtime, info.context.viewer, self.granted.metadata, rows, seed))
 
     @strawberry.field(description="The viewer's own releases on this dataset, newest first.")
     async def history(

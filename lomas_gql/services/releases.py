@@ -278,10 +278,19 @@ async def _check(
 
     One at a time for each user: who asks for a lot waits for himself.
     """
+    async with runtime.turns[user_id]:
+        return await _called(runtime, job, seconds, *args, **kwargs)
+
+
+async def _called(
+    runtime: Runtime,
+    job: Callable[P, T | InvalidQuery],
+    seconds: float | None,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
     try:
-        limit = seconds or runtime.settings.check_seconds
-        async with runtime.turns[user_id]:
-            outcome = await runtime.public.call(job, limit, *args, **kwargs)
+        outcome = await runtime.public.call(job, seconds or runtime.settings.check_seconds, *args, **kwargs)
     except WorkerLost as lost:
         raise InvalidQuery.at("query", message=f"The query could not be tried on dummy rows: {lost}.") from None
     if isinstance(outcome, InvalidQuery):
@@ -304,9 +313,9 @@ async def _prepared(runtime: Runtime, granted: Granted) -> Path:
     return outcome
 
 
-async def dummy_table(runtime: Runtime, metadata: Metadata, rows: int, seed: int) -> Table:
+async def dummy_table(runtime: Runtime, viewer: Viewer, metadata: Metadata, rows: int, seed: int) -> Table:
     """Random rows that fit the metadata and depend on nothing else."""
-    return await runtime.public.call(jobs.dummy_table, runtime.settings.check_seconds, metadata, rows, seed)
+    return await _check(runtime, viewer.id, jobs.dummy_table, None, metadata, rows, seed)
 
 
 async def sampled(runtime: Runtime, viewer: Viewer, fitted: Fitted, rows: int, condition: str | None) -> Table:
@@ -316,12 +325,14 @@ async def sampled(runtime: Runtime, viewer: Viewer, fitted: Fitted, rows: int, c
         InvalidQuery: the condition cannot be read.
         ConditionTooRare: too few synthetic rows meet it.
     """
-    model = fitted.model
-    if model is None:
-        async with runtime.database.reading() as session:
-            model = await ledger.model_of(session, fitted.release_id)
     outcome: Table | ConditionTooRare
-    outcome = await _check(runtime, viewer.id, jobs.sampled, None, model, fitted.metadata, rows, condition)
+    # Read in turn too: a page of models would else take all connections and memory at once.
+    async with runtime.turns[viewer.id]:
+        model = fitted.model
+        if model is None:
+            async with runtime.database.reading() as session:
+                model = await ledger.model_of(session, fitted.release_id)
+        outcome = await _called(runtime, jobs.sampled, None, model, fitted.metadata, rows, condition)
     if isinstance(outcome, ConditionTooRare):
         raise outcome
     return outcome
