@@ -214,7 +214,7 @@ async def test_a_page_of_none_says_whether_there_are_any(app: App, query: str) -
 @pytest.mark.parametrize("first", [-1, 101, 2**31 - 1])
 async def test_a_page_outside_the_limits_is_refused(app: App, query: str, first: int) -> None:
     await app.add_datasets(range(1))
-    assert await app.refused(query, {"first": first}) == "LIMIT_EXCEEDED"
+    assert await app.refused(query, {"first": first}) == ("BAD_USER_INPUT" if first < 0 else "MAX_PAGE_SIZE_EXCEEDED")
 
 
 async def test_a_cursor_holds_in_its_own_list_alone(app: App) -> None:
@@ -249,7 +249,7 @@ async def test_what_no_database_can_hold_is_not_found(app: App) -> None:
         "query($name: String!, $id: ID!) { dataset(name: $name) { id } node(id: $id) { id } release(id: $id) { id } }"
     )
     nothing = {"dataset": None, "node": None, "release": None}
-    for text in ("\0", "D000\0", "", "9" * 100, opaque("Dataset", "9" * 18), opaque("Release", "\0"), opaque("X", 1)):
+    for text in ("", "9" * 100, opaque("Dataset", "9" * 18), opaque("Release", "\0"), opaque("X", 1)):
         assert await app.data(found, {"name": text, "id": text}) == nothing
 
 

@@ -31,7 +31,6 @@ MISSPELT = [
     'mutation { estimateCost(input: {dataset: "x", query: {smartnoisSql: {sql: "", epsilon: 1, delta: 0}}}) { __typename } }',
     "query($input: DpQueryInpt!) { viewer { id } }",
     "query($id: ID!) { node(id: $idd) { id } }",
-    "subscription { releas { id } }",
     '{ ...A } fragment A on Qury { viewer { id } }',
 ]  # fmt: skip
 MISSPELT_VARIABLES: list[dict[str, Any]] = [
@@ -89,13 +88,13 @@ CODES = [
     ("stranger", "{ datasets { totalCount } }", "UNAUTHENTICATED"),
     ("onlooker", "mutation($input: DpQueryInput!) { execute(input: $input) { __typename } }", "FORBIDDEN"),
     ("onlooker", "mutation($input: DpQueryInput!) { submit(input: $input) { __typename } }", "FORBIDDEN"),
-    ("user", "{ datasets(first: 101) { totalCount } }", "LIMIT_EXCEEDED"),
-    ("user", '{ dataset(name: "PENGUIN") { history(first: -1) { totalCount } } }', "LIMIT_EXCEEDED"),
-    ("user", '{ dataset(name: "PENGUIN") { dummy(rows: 10001) { rowCount } } }', "LIMIT_EXCEEDED"),
+    ("user", "{ datasets(first: 101) { totalCount } }", "MAX_PAGE_SIZE_EXCEEDED"),
+    ("user", '{ dataset(name: "PENGUIN") { history(first: -1) { totalCount } } }', "BAD_USER_INPUT"),
+    ("user", '{ dataset(name: "PENGUIN") { dummy(rows: 10001) { rowCount } } }', "MAX_ROWS_EXCEEDED"),
     (
         "user",
         "mutation($input: DpQueryInput!) { runDummy(input: $input, dummy: {rows: 10001}) { __typename } }",
-        "LIMIT_EXCEEDED",
+        "MAX_ROWS_EXCEEDED",
     ),
     (
         "user",
@@ -152,8 +151,6 @@ def test_each_mutation_that_charges_answers_why_it_did_not(server: Server, mutat
     dear = ask(client, mutation, sql(COUNT, 5.0))
     assert (dear["__typename"], dear["code"]) == ("BudgetExceeded", "BUDGET_EXCEEDED")
     assert (dear["requested"]["epsilon"], dear["remaining"]["epsilon"]) == (5.0, 4.0)
-    unkept = ask(client, mutation, sql(COUNT), key="a\0b")
-    assert (unkept["__typename"], unkept["issues"][0]["path"]) == ("InvalidQuery", ["idempotencyKey"])
     ask(client, "submit", synth("AIM"), key="first")
     busy = ask(client, mutation, sql(COUNT))
     assert (busy["__typename"], busy["code"]) == ("QueryOngoing", "QUERY_ONGOING")
