@@ -13,13 +13,14 @@ from typing import Annotated, TypeVar
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings.exceptions import SettingsError
 from sqlalchemy.exc import SQLAlchemyError
 
 from lomas_gql.database.engine import Database
 from lomas_gql.database.models import Dataset, Grant
 from lomas_gql.errors import DatabaseUnavailable, LomasError
 from lomas_gql.services import administration, audit, importing, tokens, verification
-from lomas_gql.services.catalogue import metadata_of
+from lomas_gql.services.catalogue import metadata_of, source_of
 from lomas_gql.settings import Settings
 
 T = TypeVar("T")
@@ -57,7 +58,10 @@ def main() -> None:
         _stop(error.message)
     except ValidationError as error:
         [first, *_] = error.errors()
-        _stop(f"setting LOMAS_{'_'.join(str(p) for p in first['loc']).upper()}: {first['msg']}")
+        _stop(f"setting LOMAS_{'__'.join(str(p) for p in first['loc']).upper()}: {first['msg']}")
+    except SettingsError as error:
+        # It names the setting, and never its value.
+        _stop(str(error).splitlines()[0])
     except (SQLAlchemyError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         missing = "no such table" in reason or "does not exist" in reason
@@ -128,14 +132,14 @@ def catalogue_import(
 def dataset_list() -> None:
     """Lists the datasets, a line each."""
     for found in _with_database(administration.datasets):
-        typer.echo(f"{found.name}\t{found.source['path']}")
+        typer.echo(f"{found.name}\t{source_of(found).describe()}")
 
 
 @dataset.command("show")
 def dataset_show(name: DatasetName) -> None:
     """Shows a dataset's source, metadata and who holds a budget on it."""
     found, grants = _with_database(lambda database: administration.dataset_and_grants(database, name))
-    typer.echo(f"{found.name}\nsource: {found.source['path']}\ncaps: {_caps(found)}")
+    typer.echo(f"{found.name}\nsource: {source_of(found).describe()}\ncaps: {_caps(found)}")
     typer.echo("metadata: " + json.dumps(metadata_of(found).smartnoise()[""][""], ensure_ascii=False))
     for user_name, grant in grants:
         typer.echo(f"{user_name}\t{_budget(grant)}")

@@ -7,14 +7,36 @@ import re
 from pathlib import Path
 
 from platformdirs import user_data_path
-from pydantic import Field, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class Settings(BaseSettings):
-    """Read once when the server or a command starts."""
+class Login(BaseModel):
+    """What opens a source: a user and password, or an access key and its secret."""
 
-    model_config = SettingsConfigDict(env_prefix="LOMAS_", env_file=".env", extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    username: SecretStr = Field(validation_alias=AliasChoices("username", "access_key_id"))
+    password: SecretStr = Field(validation_alias=AliasChoices("password", "secret_access_key"))
+
+    @property
+    def secrets(self) -> tuple[str, str]:
+        """The two in clear text, to be handed to a client library and nowhere else."""
+        return self.username.get_secret_value(), self.password.get_secret_value()
+
+
+class Settings(BaseSettings):
+    """Read once when the server or a command starts; by a worker, when it opens a source."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LOMAS_",
+        env_file=".env",
+        env_nested_delimiter="__",
+        extra="ignore",
+        frozen=True,
+        # A mistake in a secret must not print it.
+        hide_input_in_errors=True,
+    )
 
     data_dir: Path = Field(
         default_factory=lambda: user_data_path("lomas-gql"),
@@ -50,6 +72,19 @@ class Settings(BaseSettings):
     )
     prepare_seconds: float = Field(
         default=600, gt=0, le=86_400, description="Time limit for reading a dataset's file, in seconds."
+    )
+    fetch_megabytes: int = Field(
+        default=10_240, ge=1, description="Most that is fetched of a remote source, in megabytes."
+    )
+    refresh_seconds: float = Field(
+        default=3600,
+        ge=1,
+        description="How often a source is read anew that cannot tell whether it changed, in seconds.",
+    )
+    credentials: dict[str, Login] = Field(
+        default={},
+        description="`LOMAS_CREDENTIALS__NAME__USERNAME` and `…__PASSWORD`, or `…__ACCESS_KEY_ID` and "
+        "`…__SECRET_ACCESS_KEY`: what opens the sources that name them.",
     )
     running_per_user: int = Field(
         default=1, ge=1, le=100, description="Releases that one user may have running at the same time."
@@ -92,6 +127,10 @@ class Settings(BaseSettings):
                 return driver + url.removeprefix(prefix)
         return url
 
+    def login(self, name: str) -> Login | None:
+        """The credentials of that name, in any case; a dash, which no variable can hold, is an underscore."""
+        return {_plain(known): login for known, login in self.credentials.items()}.get(_plain(name))
+
     @property
     def cache_dir(self) -> Path:
         """Where prepared rows are kept."""
@@ -100,6 +139,16 @@ class Settings(BaseSettings):
 
 def _listed(value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def login_variables(name: str) -> str:
+    """The environment variables that hold the credentials of that name."""
+    prefix = f"LOMAS_CREDENTIALS__{_plain(name).upper()}"
+    return f"{prefix}__USERNAME and {prefix}__PASSWORD"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\W", "_", name.lower())
 
 
 def host_name() -> str:

@@ -10,7 +10,12 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
 # Defaults that are told in words.
-TOLD = {"data_dir": "the user's data folder", "database_url": "`lomas.db` in the data folder", "cors_origins": "none"}
+TOLD = {
+    "data_dir": "the user's data folder",
+    "database_url": "`lomas.db` in the data folder",
+    "cors_origins": "none",
+    "credentials": "none",
+}
 
 
 def settings_table() -> str:

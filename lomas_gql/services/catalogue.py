@@ -15,7 +15,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from lomas_gql.auth import Viewer
 from lomas_gql.database.models import Dataset, Grant, Release, ReleaseStatus
-from lomas_gql.datasets.sources import Source
+from lomas_gql.datasets.sources import Source, source_from
 from lomas_gql.errors import DatasetUnavailable
 from lomas_gql.libraries.base import Answer
 from lomas_gql.metadata import Metadata
@@ -81,7 +81,7 @@ def _parsed(facts: str) -> Metadata:
 
 def source_of(dataset: Dataset) -> Source:
     """Where a dataset's private rows are."""
-    return Source(dataset.source["path"])
+    return source_from(dataset.source)
 
 
 async def granted(session: AsyncSession, viewer: Viewer, name: str) -> Granted:

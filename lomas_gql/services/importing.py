@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -13,12 +13,19 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from lomas_gql.database.engine import Database
 from lomas_gql.database.models import AuditKind, Dataset, Grant, User
-from lomas_gql.datasets.sources import Source
+from lomas_gql.datasets.fetching import beginning
+from lomas_gql.datasets.files import FileSource
+from lomas_gql.datasets.s3 import S3Source
+from lomas_gql.datasets.sources import Source, stored
 from lomas_gql.datasets.typing import unfit_columns
+from lomas_gql.datasets.web import UrlSource
 from lomas_gql.errors import AdministrationError, SourceUnavailable
 from lomas_gql.metadata import Metadata, MetadataError, Mistake, mistakes_in
 from lomas_gql.privacy import PrivacyLoss
 from lomas_gql.services import audit
+from lomas_gql.services.access import DatasetAccess, MetadataAccess
+
+_MOST_METADATA = 2**22
 
 
 class _Entry(BaseModel):
@@ -26,15 +33,10 @@ class _Entry(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class _Access(_Entry):
-    database_type: Literal["PATH_DB"]
-    path: str = Field(min_length=1)
-
-
 class _Dataset(_Entry):
     dataset_name: str = Field(min_length=1, max_length=200)
-    dataset_access: _Access
-    metadata_access: _Access
+    dataset_access: DatasetAccess
+    metadata_access: MetadataAccess
 
 
 class _Amount(_Entry):
@@ -82,7 +84,7 @@ class Imported:
 class _Mistakes:
     lines: list[str] = field(default_factory=list)
 
-    def add(self, file: Path, mistakes: list[Mistake]) -> None:
+    def add(self, file: Path | str, mistakes: list[Mistake]) -> None:
         for mistake in mistakes:
             place = ".".join(str(part) for part in mistake.path)
             self.lines.append(f"{file}: {place or 'the whole file'}: {mistake.reason}")
@@ -118,9 +120,15 @@ def _stop_at(mistakes: _Mistakes) -> None:
 
 def _load(file: Path, mistakes: _Mistakes) -> Any:
     try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
+        return _parsed(file.read_bytes(), file, mistakes)
     except OSError as error:
         mistakes.add(file, [Mistake((), error.strerror or "cannot be read")])
+    return None
+
+
+def _parsed(text: bytes, file: Path | str, mistakes: _Mistakes) -> Any:
+    try:
+        return yaml.safe_load(text.decode())
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         mistakes.add(file, [Mistake((), "is not YAML: " + " ".join(str(error).split()))])
     return None
@@ -145,24 +153,32 @@ def _read(file: Path, mistakes: _Mistakes) -> _Collection | None:
 def _checked_dataset(file: Path, index: int, entry: _Dataset, mistakes: _Mistakes) -> tuple[Source, dict[str, Any]]:
     """The dataset's source and the raw metadata, once both are known to be usable."""
     here = ("datasets", index, entry.dataset_name)
-    source = Source(str(_beside(file, entry.dataset_access.path)))
-    metadata_file = _beside(file, entry.metadata_access.path)
-    facts = _load(metadata_file, mistakes)
+    source = entry.dataset_access.source(file)
+    described = entry.metadata_access.source(file)
+    facts = _metadata(described, file, here, mistakes)
     if facts is None:
         return source, {}
     try:
         metadata = Metadata.parse(facts)
         for unfit in unfit_columns(source.schema(), metadata):
-            mistakes.add(file, [Mistake((*here, "dataset_access"), f"{source.path} {unfit}")])
+            mistakes.add(file, [Mistake((*here, "dataset_access"), f"{source.describe()} {unfit}")])
     except MetadataError as error:
-        mistakes.add(metadata_file, error.mistakes)
+        mistakes.add(described.describe(), error.mistakes)
     except SourceUnavailable as error:
-        mistakes.add(file, [Mistake((*here, "dataset_access", "path"), error.reason)])
+        mistakes.add(file, [Mistake((*here, "dataset_access"), error.reason)])
     return source, facts
 
 
-def _beside(file: Path, path: str) -> Path:
-    return (file.parent / path).resolve()
+def _metadata(
+    source: FileSource | UrlSource | S3Source, file: Path, here: tuple[str | int, ...], mistakes: _Mistakes
+) -> Any:
+    if isinstance(source, FileSource):
+        return _load(Path(source.path), mistakes)
+    try:
+        return _parsed(beginning(source.chunks(), _MOST_METADATA), source.describe(), mistakes)
+    except SourceUnavailable as error:
+        mistakes.add(file, [Mistake((*here, "metadata_access"), error.reason)])
+    return None
 
 
 async def _put_dataset(
@@ -171,10 +187,10 @@ async def _put_dataset(
     found = (await session.exec(select(Dataset).where(Dataset.name == name))).first()
     # Through JSON's eyes: dates in YAML are written as text.
     facts = yaml_to_json(facts)
-    dataset = found or Dataset(name=name, source=asdict(source), facts=facts)
-    if found and (found.source, found.facts, found.removed_at) == (asdict(source), facts, None):
+    dataset = found or Dataset(name=name, source=stored(source), facts=facts)
+    if found and (found.source, found.facts, found.removed_at) == (stored(source), facts, None):
         return
-    dataset.source, dataset.facts, dataset.removed_at = asdict(source), facts, None
+    dataset.source, dataset.facts, dataset.removed_at = stored(source), facts, None
     session.add(dataset)
     imported.changes.append(f"dataset {name}: {'changed' if found else 'added'}")
     await audit.record_dataset(session, dataset)

@@ -14,7 +14,8 @@ import polars as pl
 
 from lomas_gql import progress
 from lomas_gql.datasets.dummy import dummy_rows
-from lomas_gql.datasets.sources import Source, prepare
+from lomas_gql.datasets.preparing import prepare
+from lomas_gql.datasets.sources import Source
 from lomas_gql.errors import ConditionTooRare, InvalidQuery, Overspent, SourceUnavailable
 from lomas_gql.libraries.base import Answer, DPQuery, Library, Table, first_line, table_of
 from lomas_gql.libraries.smartnoise_synth.query import sample
@@ -109,7 +110,10 @@ def _mapped(prepared: Path, metadata: Metadata) -> Rows:
 
 
 def prepared_rows(source: Source, metadata: Metadata, folder: Path) -> Path | SourceUnavailable:
-    """The prepared file of a dataset, made now if this version of it is new."""
+    """The prepared file of a dataset, made now if this version of it is new.
+
+    The credentials of a remote source are not among the arguments: the worker reads them from its environment.
+    """
     try:
         return prepare(source, metadata, folder)
     except SourceUnavailable as error:

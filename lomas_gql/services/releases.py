@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from lomas_gql.auth import Viewer
 from lomas_gql.database.models import Release
-from lomas_gql.datasets.sources import prepared_path
 from lomas_gql.errors import (
     CHARGED_UNCONFIRMED,
     BudgetExceeded,
@@ -23,12 +20,11 @@ from lomas_gql.errors import (
     InvalidQuery,
     LibraryFailed,
     QueryOngoing,
-    SourceUnavailable,
 )
 from lomas_gql.libraries.base import Answer, DPQuery, Table
 from lomas_gql.metadata import Metadata
 from lomas_gql.privacy import PrivacyLoss
-from lomas_gql.services import catalogue, jobs, ledger, running
+from lomas_gql.services import catalogue, jobs, ledger, preparation, running
 from lomas_gql.services.catalogue import Granted
 from lomas_gql.services.ledger import Reservation
 from lomas_gql.services.running import Work
@@ -37,7 +33,6 @@ from lomas_gql.workers.pool import WorkerLost
 
 P = ParamSpec("P")
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -214,7 +209,7 @@ async def _reserved(
     ledger.check_query_cap(granted.dataset, cost)
     if not cost <= granted.remaining:
         raise BudgetExceeded(cost, granted.remaining)
-    prepared = await _prepared(runtime, granted)
+    prepared = await preparation.prepared(runtime, granted)
     reservation = Reservation(
         user_id=viewer.id,
         dataset_id=granted.id,
@@ -256,7 +251,8 @@ async def _repeated(runtime: Runtime, viewer: Viewer, asked: Input) -> Executed 
     viewer.check_may_query()
     async with runtime.database.reading() as session:
         granted = await catalogue.granted(session, viewer, asked.dataset)
-        version = granted.source.version(granted.metadata)
+    version = await preparation.version(runtime, granted)
+    async with runtime.database.reading() as session:
         same = await ledger.repeated(session, viewer.id, granted.id, asked.digest(), version)
     if same is None or same.answer is None:
         return None
@@ -291,21 +287,6 @@ async def _called(
     except WorkerLost as lost:
         raise InvalidQuery.at("query", message=f"The query could not be tried on dummy rows: {lost}.") from None
     if isinstance(outcome, InvalidQuery):
-        raise outcome
-    return outcome
-
-
-async def _prepared(runtime: Runtime, granted: Granted) -> Path:
-    seconds, folder = runtime.settings.prepare_seconds, runtime.settings.cache_dir / str(granted.id)
-    ready = prepared_path(granted.source, granted.metadata, folder)
-    if ready.exists():
-        return ready
-    try:
-        outcome = await runtime.private.call(jobs.prepared_rows, seconds, granted.source, granted.metadata, folder)
-    except WorkerLost as lost:
-        outcome = SourceUnavailable(str(lost))
-    if isinstance(outcome, SourceUnavailable):
-        log.error("dataset %s cannot be read: %s", granted.dataset.name, outcome.reason)
         raise outcome
     return outcome
 

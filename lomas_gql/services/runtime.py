@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from cachetools import LRUCache
 
 from lomas_gql.database.engine import Database
+from lomas_gql.datasets.sources import Source
+from lomas_gql.errors import SourceUnavailable
 from lomas_gql.libraries.base import Answer
 from lomas_gql.metadata import Metadata
 from lomas_gql.privacy import PrivacyLoss
@@ -37,5 +40,10 @@ class Runtime:
     )
     # What queries cost that were tried on dummy rows: by user, since another's wait would tell of them.
     tried: LRUCache[tuple[int, str, Metadata], PrivacyLoss] = field(default_factory=lambda: LRUCache(maxsize=10_000))
+    # What is known of remote sources, and the readings of sources that run here now (services/preparation.py).
+    looks: dict[tuple[Source, Metadata], asyncio.Task[tuple[str | SourceUnavailable, float]]] = field(
+        default_factory=dict
+    )
+    readings: dict[Path, asyncio.Task[Path | SourceUnavailable]] = field(default_factory=dict)
     # The calls that run here now, by the id of their release.
     running: dict[int, asyncio.Task[Answer | Failed]] = field(default_factory=dict)

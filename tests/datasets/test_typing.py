@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lomas_gql.datasets.sources import Source, prepare
+from lomas_gql.datasets.files import FileSource
+from lomas_gql.datasets.preparing import prepare
 from lomas_gql.datasets.typing import fit, unfit_columns
 from lomas_gql.errors import SourceUnavailable
 from lomas_gql.metadata import Metadata
@@ -89,7 +90,7 @@ def test_a_ragged_or_damaged_line_costs_no_other_line(tmp_path: Path) -> None:
     file.write_bytes(b"x,y\n1,a\n2\n3,a,extra,cells\n\xff\xfe,b\n5,b\n")
     columns = {"x": WHOLE, "y": {"type": "string", "categories": ["a", "b"]}}
     metadata = Metadata.parse({"max_ids": 1, "rows": 5, "row_privacy": True, "columns": columns})
-    rows = Rows.mapped(prepare(Source(str(file)), metadata, tmp_path / "cache"), metadata)
+    rows = Rows.mapped(prepare(FileSource(str(file)), metadata, tmp_path / "cache"), metadata)
     assert rows.frame.rows() == [(1, "a"), (2, "OTHER"), (3, "a"), (5, "b"), (5, "b")]
 
 
@@ -97,14 +98,14 @@ def test_a_file_is_read_once_per_version(tmp_path: Path) -> None:
     file, cache = tmp_path / "x.parquet", tmp_path / "cache" / "1"
     pl.DataFrame({"x": [1.0, 99.0, None]}).write_parquet(file)
     metadata = Metadata.parse({"max_ids": 1, "rows": 3, "row_privacy": True, "columns": {"x": NUMBER}})
-    first = prepare(Source(str(file)), metadata, cache)
+    first = prepare(FileSource(str(file)), metadata, cache)
     assert Rows.mapped(first, metadata).frame["x"].to_list() == [1.0, 10.0, 5.0]
     stamp = first.stat().st_mtime_ns
-    assert prepare(Source(str(file)), metadata, cache) == first
+    assert prepare(FileSource(str(file)), metadata, cache) == first
     assert first.stat().st_mtime_ns == stamp
     assert first.stat().st_mode & 0o077 == 0
     pl.DataFrame({"x": [2.0]}).write_parquet(file)
-    assert prepare(Source(str(file)), metadata, cache) != first
+    assert prepare(FileSource(str(file)), metadata, cache) != first
     # Old versions hold private rows that nobody asks for any more.
     assert not first.exists()
 
@@ -116,7 +117,7 @@ def test_a_missing_file_or_column_is_told_without_a_value(tmp_path: Path) -> Non
     reasons = {"none.csv": "is not there", "y.csv": "has no column x", "damaged.parquet": "cannot be read"}
     for name, reason in reasons.items():
         with pytest.raises(SourceUnavailable) as caught:
-            prepare(Source(str(tmp_path / name)), metadata, tmp_path / "cache" / "1")
+            prepare(FileSource(str(tmp_path / name)), metadata, tmp_path / "cache" / "1")
         assert reason in caught.value.reason
         assert str(tmp_path) not in caught.value.message
         assert "private value" not in caught.value.reason

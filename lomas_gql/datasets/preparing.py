@@ -1,0 +1,99 @@
+"""Private rows, read once per version: typed, clamped and categorised, then kept as Arrow for the workers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import polars as pl
+
+from lomas_gql.datasets.fetching import drop_abandoned, private_folder
+from lomas_gql.datasets.files import schema_of
+from lomas_gql.datasets.sources import Source
+from lomas_gql.datasets.typing import fit, unfit_columns
+from lomas_gql.errors import SourceUnavailable
+from lomas_gql.metadata import Metadata
+
+# Changes when the same file would be prepared differently.
+_FORMAT = 2
+_DRAFT_SECONDS = 3600
+
+
+def version(source: Source, metadata: Metadata) -> str:
+    """Names the rows that this source and this metadata make. Of a remote source it is a round trip.
+
+    Raises:
+        SourceUnavailable: the source is not there, or cannot be asked.
+    """
+    facts = (_FORMAT, *source.state(), repr(asdict(metadata)))
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+
+
+def prepared_path(version: str, folder: Path) -> Path:
+    """Where the prepared Arrow file of that version is, or will be."""
+    return folder / f"{version}.arrow"
+
+
+def prepare(source: Source, metadata: Metadata, folder: Path) -> Path:
+    """The prepared Arrow file of a dataset, made on the first call for each version of it.
+
+    `folder` is the dataset's own; the versions before are deleted.
+
+    Raises:
+        SourceUnavailable: the source, or one of the metadata's columns in it, cannot be read.
+    """
+    prepared = prepared_path(version(source, metadata), folder)
+    if prepared.exists():
+        return prepared
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    drop_abandoned(folder)
+    with private_folder(folder) as fetched:
+        frame = _fitted(source, metadata, fetched, _secret(folder.parent))
+    draft = _private_file(folder, prepared.name)
+    with draft.open("wb") as file:
+        frame.rechunk().write_ipc(file, compression="uncompressed", compat_level=pl.CompatLevel.newest())
+    # A rename is atomic: another worker sees the whole file or none.
+    draft.rename(prepared)
+    _drop_old(folder, prepared)
+    return prepared
+
+
+def _fitted(source: Source, metadata: Metadata, fetched: Path, key: int) -> pl.DataFrame:
+    rows = source.scan([column.name for column in metadata.columns], fetched)
+    unfit = unfit_columns(schema_of(rows, source.describe()), metadata)
+    if unfit:
+        raise SourceUnavailable(f"{source.describe()} {'; '.join(unfit)}")
+    return fit(rows, metadata, key).collect()
+
+
+def _drop_old(folder: Path, prepared: Path) -> None:
+    for old in folder.iterdir():
+        # Drafts are left alone while another process may be writing them.
+        with suppress(FileNotFoundError):
+            abandoned = old.stat().st_mtime < time.time() - _DRAFT_SECONDS
+            if old != prepared and old.is_file() and (old.suffix == ".arrow" or abandoned):
+                old.unlink()
+
+
+def _private_file(folder: Path, name: str) -> Path:
+    path = folder / f"{name}.{os.getpid()}.{secrets.token_hex(4)}"
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    return path
+
+
+def _secret(folder: Path) -> int:
+    """The key that decides which of an individual's rows are kept; it never leaves this folder."""
+    path = folder / "contribution.key"
+    if not path.exists():
+        draft = _private_file(folder, path.name)
+        draft.write_text(secrets.token_hex(8))
+        # A link appears whole or not at all, and the first one stays.
+        with suppress(FileExistsError):
+            os.link(draft, path)
+        draft.unlink()
+    return int(path.read_text(), 16)
