@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
@@ -28,11 +28,12 @@ class UrlSource:
     """A CSV or Parquet file at a URL; `credentials` names a user and password for HTTP's basic authentication."""
 
     kind: ClassVar[str] = "url"
-    url: str
+    # Not shown: some servers expect a secret in its query.
+    url: str = field(repr=False)
     credentials: str | None = None
 
     def describe(self) -> str:
-        """In one line, for the owner. Without the query, in which some servers expect a secret."""
+        """In one line, for the owner; without the query."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
