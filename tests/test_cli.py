@@ -138,6 +138,25 @@ def test_a_bad_setting_is_named(lomas: Run) -> None:
     assert "Traceback" not in failed.stderr
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "told"),
+    [
+        ("LOMAS_CREDENTIALS", "{planted", "credentials"),
+        ("LOMAS_CREDENTIALS__MINIO", "planted", "LOMAS_CREDENTIALS__MINIO:"),
+        ("LOMAS_CREDENTIALS__MINIO__PASSWORD", "planted", "LOMAS_CREDENTIALS__MINIO__USERNAME: Field required"),
+        ("LOMAS_CREDENTIALS__MINIO__PASWORD", "planted", "LOMAS_CREDENTIALS__MINIO__"),
+    ],
+)
+def test_a_mistake_in_credentials_is_one_clear_line_without_the_secret(
+    lomas: Run, setting: str, value: str, told: str
+) -> None:
+    failed = lomas("user", "list", **{setting: value})
+    assert failed.code == 1
+    assert told in failed.stderr
+    assert failed.stderr.count("\n") == 1
+    assert "planted" not in failed.stderr
+
+
 @pytest.mark.parametrize("url", ["mysql://x/y", "nonsense", "postgresql://127.0.0.1:1/x"])
 def test_a_database_that_cannot_be_used_is_one_clear_line(lomas: Run, url: str) -> None:
     failed = lomas("serve", LOMAS_DATABASE_URL=url)

@@ -33,7 +33,7 @@ from tests.datasets.conftest import (
     Web,
     credential_variables,
 )
-from tests.test_main_path import EXECUTE, sql
+from tests.test_main_path import EXECUTE, laplace_sum, sql
 
 pytestmark = pytest.mark.usefixtures("credentials")
 
@@ -279,6 +279,7 @@ def reader_of_all(server: Server) -> Client:
 
 QUERIES: dict[str, dict[str, Any]] = {
     "smartnoiseSql": {"sql": COUNT, "epsilon": 50.0, "delta": 0.0},
+    "opendp": {"measurement": laplace_sum(), "column": "bill_length_mm"},
     "diffprivlib": {
         "steps": [{"estimator": "GAUSSIAN_NB", "params": {"epsilon": 5}}],
         "featureColumns": ["bill_length_mm", "bill_depth_mm"],
@@ -288,7 +289,6 @@ QUERIES: dict[str, dict[str, Any]] = {
     "smartnoiseSynth": {
         "synthesizer": "MWEM",
         "epsilon": 3,
-        "delta": 0.00001,
         "sampleRows": 5,
         "columns": ["species"],
     },
