@@ -40,7 +40,7 @@ FROM tree ORDER BY oid
 """
 _COUNTED = "SELECT current_setting('track_counts') = 'on' AND NOT pg_is_in_recovery()"
 _COLUMNS = """
-SELECT a.attname, coalesce(nullif(t.typbasetype, 0), t.oid) = 'pg_catalog.timestamptz'::regtype, a.xmin::text
+SELECT a.attname, coalesce(nullif(t.typbasetype, 0), t.oid) = 'pg_catalog.timestamptz'::regtype, a.attnum
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
@@ -157,12 +157,12 @@ class PostgresSource:
                 told = told.replace(secret, "***")
             raise SourceUnavailable(f"{self.describe()} cannot be read: {told}") from None
 
-    def _columns(self, connection: psycopg.Connection) -> list[tuple[str, bool, str]]:
-        """Each column's name, whether it holds times with a zone, and what changes with its definition."""
+    def _columns(self, connection: psycopg.Connection) -> list[tuple[str, bool, int]]:
+        """Each column's name, whether it holds times with a zone, and its number, which is never used again."""
         found = connection.execute(_COLUMNS, (self.table_schema, self.table)).fetchall()
         if not found:
             raise SourceUnavailable(f"{self.describe()} is not there, or has no column that this role may read")
-        return [(name, zoned, definition) for name, zoned, definition in found]
+        return [(name, zoned, number) for name, zoned, number in found]
 
     def _copied(self, connection: psycopg.Connection, columns: list[tuple[str, bool]]) -> Generator[bytes]:
         from psycopg import sql

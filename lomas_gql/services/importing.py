@@ -128,17 +128,18 @@ def _load(file: Path, mistakes: _Mistakes) -> Any:
 
 def _parsed(text: bytes, file: Path | str, mistakes: _Mistakes) -> Any:
     try:
-        return yaml.safe_load(text.decode())
+        found = yaml.safe_load(text.decode())
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         mistakes.add(file, [Mistake((), "is not YAML: " + " ".join(str(error).split()))])
-    return None
+        return None
+    if found is None:
+        mistakes.add(file, [Mistake((), "is empty")])
+    return found
 
 
 def _read(file: Path, mistakes: _Mistakes) -> _Collection | None:
     raw = _load(file, mistakes)
     if raw is None:
-        if not any(line.startswith(f"{file}:") for line in mistakes.lines):
-            mistakes.add(file, [Mistake((), "is empty")])
         return None
     try:
         collection = _Collection.model_validate(raw)
@@ -175,7 +176,10 @@ def _metadata(
     if isinstance(source, FileSource):
         return _load(Path(source.path), mistakes)
     try:
-        return _parsed(beginning(source.chunks(), _MOST_METADATA), source.describe(), mistakes)
+        text = beginning(source.chunks(), _MOST_METADATA + 1)
+        if len(text) > _MOST_METADATA:
+            raise SourceUnavailable(f"{source.describe()} is too large for metadata")
+        return _parsed(text, source.describe(), mistakes)
     except SourceUnavailable as error:
         mistakes.add(file, [Mistake((*here, "metadata_access"), error.reason)])
     return None

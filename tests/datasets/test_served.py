@@ -152,6 +152,12 @@ async def test_a_mistake_is_told_with_its_place_and_without_a_secret(
     assert await administration.datasets(database) == []
 
 
+async def test_metadata_that_is_too_large_is_not_cut(database: Database, collection: Path, web: Web) -> None:
+    web.files["/penguin_metadata.yaml"] += b"#" * 2**22
+    with pytest.raises(AdministrationError, match=r"datasets.1.SITE.metadata_access: .* is too large"):
+        await import_catalogue(database, [collection])
+
+
 @pytest.fixture
 async def runtime(tmp_path: Path, collection: Path) -> AsyncIterator[Runtime]:
     """What a server is made of, with one user who may query all datasets."""

@@ -148,6 +148,7 @@ async def test_a_user_who_comes_back_has_spent_what_was_spent(database: Database
         ("meta/d.yaml", "categories: [1, 2, 3]", "categories: [1, 1]", ["d.yaml", "columns.size", "repeated"]),
         ("meta/d.yaml", 'categories: ["a", "b"]', "categories: [yes, no]", ["d.yaml", "columns.name.categories"]),
         ("meta/d.yaml", 'lower: "2000-01-01"', "lower: !!binary MzA=", ["d.yaml", "a number or a date"]),
+        ("meta/d.yaml", METADATA, "", ["d.yaml", "is empty"]),
         ("meta/d.yaml", "max_ids: 1", "max_ids: many", ["d.yaml", "max_ids", "integer"]),
     ],
 )
