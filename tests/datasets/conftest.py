@@ -143,7 +143,7 @@ class Web:
         if path.startswith("/closed") and request.headers["Authorization"] != _basic(WEB_USER, WEB_PASSWORD):
             status = 401
         if request.command == "HEAD" and not self.knows_head:
-            status = 405
+            status, content = 405, None
         self.send(request, status, content or b"")
         return None
 
