@@ -102,6 +102,9 @@ class PostgresSource:
         """
         with self.connection() as connection:
             known = [(name, zoned) for name, zoned, _ in self._columns(connection) if name in columns]
+            # In the order of the table's file, so that whoever reads this version holds the same rows.
+            connection.execute("SET LOCAL synchronize_seqscans = off")
+            connection.execute("SET LOCAL max_parallel_workers_per_gather = 0")
             file = save(self._copied(connection, known), folder / "rows", self.describe())
         names = [name for name, _ in known]
         frame = pl.scan_csv(

@@ -63,7 +63,12 @@ def test_every_source_gives_the_rows_of_the_csv(
     for number, source in enumerate(sources):
         again = source_from(stored(source))
         assert again == source
-        assert rows_of(again, penguins, tmp_path / str(number)).equals(expected), source
+        rows = rows_of(again, penguins, tmp_path / str(number))
+        if isinstance(source, PostgresSource):
+            # A table has no order but that of its file.
+            assert rows.sort(rows.columns).equals(expected.sort(rows.columns))
+        else:
+            assert rows.equals(expected), source
         assert set(source.schema()) >= {column.name for column in penguins.columns}
 
 
