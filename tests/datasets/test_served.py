@@ -181,6 +181,13 @@ async def granted(runtime: Runtime, name: str) -> Granted:
         return await catalogue.granted(session, Viewer(1, "reader", may_query=True), name)
 
 
+@pytest.fixture
+def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look is believed for longer than any test takes."""
+    monkeypatch.setattr(preparation, "TRUST_SECONDS", 3600.0)
+
+
+@pytest.mark.usefixtures("trusting")
 async def test_a_remote_source_is_asked_once_for_many_queries(runtime: Runtime, web: Web) -> None:
     site = await granted(runtime, "SITE")
     web.asked.clear()
@@ -239,6 +246,7 @@ async def test_who_gives_up_waiting_stops_nobody_else(runtime: Runtime, web: Web
     assert await second
 
 
+@pytest.mark.usefixtures("trusting")
 async def test_an_unreachable_source_is_asked_once_and_costs_nothing(
     runtime: Runtime, web: Web, caplog: pytest.LogCaptureFixture
 ) -> None:
