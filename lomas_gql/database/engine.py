@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class Database:
     def __init__(self, url: str, seconds: float | None = None) -> None:
         self.engine = _engine(url, seconds)
         self._seconds = seconds
+        # SQLite has one writer at a time, and lets those who wait for it overtake each other.
+        self._turn = asyncio.Lock() if self.engine.dialect.name == "sqlite" else nullcontext()
         self._warned_at = -float("inf")
 
     @asynccontextmanager
@@ -64,10 +66,10 @@ class Database:
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncSession]:
         """A transaction that is committed at the end of the block, or rolled back where the block raises."""
-        engine = self.engine.execution_options(writes=True)
+        writer = AsyncSession(self.engine.execution_options(writes=True), expire_on_commit=False)
         committing = False
         try:
-            async with self._answering(), AsyncSession(engine, expire_on_commit=False) as session, session.begin():
+            async with self._answering(), self._turn, writer as session, session.begin():
                 yield session
                 await session.flush()
                 committing = True
@@ -135,13 +137,13 @@ def _engine(url: str, seconds: float | None) -> AsyncEngine:
         parsed = make_url(url)
         if not parsed.drivername.startswith("sqlite"):
             options = _postgresql_options(parsed, seconds)
-            return create_async_engine(parsed, pool_pre_ping=True, pool_timeout=CONNECT_SECONDS, connect_args=options)
+            return create_async_engine(parsed, pool_pre_ping=True, connect_args=options)
     except (ArgumentError, ImportError) as error:
         raise AdministrationError(f"LOMAS_DATABASE_URL names no database that can be used here: {error}") from None
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock_seconds = seconds / 2 if seconds else COMMAND_LOCK_SECONDS
-    engine = create_async_engine(parsed, pool_timeout=CONNECT_SECONDS, connect_args={"timeout": lock_seconds})
+    engine = create_async_engine(parsed, connect_args={"timeout": lock_seconds})
     event.listen(engine.sync_engine, "connect", _settle_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
