@@ -239,6 +239,10 @@ def deep_values() -> Iterator[Probe]:
     }
     for name, variables in values.items():
         yield Probe(name, 413, "MAX_VALUES_EXCEEDED", execute(variables))
+    # graphql-core tells of each mistake with the whole literal that it stands in.
+    unknown = " ".join(f"unknown{i}: 1" for i in range(150))
+    long = f'estimateCost(input: {{dataset: "{"🐧" * 20_000}", {unknown}}}) {{ __typename }}'
+    yield asked("150 mistakes in a long literal", "BAD_USER_INPUT", f"mutation {{ {long} }}")
     literal = "[" * 150 + "]" * 150
     yield asked("a deep literal", "*", f"mutation {{ execute(input: {{dataset: {literal}}}) {{ __typename }} }}")
     for first in ("2147483647", "2147483648", "-1", "1e3", '"1"', "[[1]]", "{a: {b: 1}}"):

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from graphql import (
     DocumentNode,
     FieldNode,
     GraphQLError,
+    GraphQLSchema,
     GraphQLSyntaxError,
     OperationDefinitionNode,
+    validate,
 )
-from strawberry.extensions import ParserCache, ValidationCache
+from strawberry.extensions import ParserCache
 
-from lomas_gql.schema.limits import CACHED_DOCUMENTS, MAX_CHARACTERS, MAX_TOKENS
+from lomas_gql.schema.errors import presented
+from lomas_gql.schema.limits import CACHED_DOCUMENTS, MAX_CHARACTERS, MAX_TOKENS, RULES
 
 NEEDS_NO_VIEWER = {"serverState", "__typename", "__schema", "__type"}
 """Root fields that answer anybody alike: for them alone, no token is looked up."""
 
-# Strawberry's caches, which all operations share. Syntax errors are not kept.
+MAX_ERRORS = 10
+"""Mistakes that are told of one document."""
+
+# Strawberry's cache, which all operations share. Syntax errors are not kept.
 parsed = ParserCache(maxsize=CACHED_DOCUMENTS).cached_parse_document
-validated = ValidationCache(maxsize=CACHED_DOCUMENTS).cached_validate_document
+
+
+@lru_cache(maxsize=CACHED_DOCUMENTS)
+def validated(schema: GraphQLSchema, document: DocumentNode) -> list[GraphQLError]:
+    """What is wrong with a document.
+
+    Strawberry's cache of validations would keep what graphql-core says as it is: a hundred mistakes in one long
+    literal, each with the whole literal in its text.
+    """
+    errors = validate(schema, document, RULES, max_errors=MAX_ERRORS)
+    return [presented(error) for error in errors]
 
 
 def document_of(query: str | None) -> DocumentNode:

@@ -12,6 +12,9 @@ from lomas_gql.errors import LomasError
 
 log = logging.getLogger("lomas_gql.errors")
 
+MAX_MESSAGE = 300
+"""Characters of an error's text."""
+
 # Strawberry can leave out those for fields alone.
 _SUGGESTION = re.compile(r" Did you mean [^?]*\?")
 
@@ -30,11 +33,17 @@ def presented(error: GraphQLError) -> GraphQLError:
         return _replaced(error, cause.message, getattr(cause, "code", "BAD_USER_INPUT"))
     if cause is None or isinstance(cause, GraphQLError):
         code = (error.extensions or {}).get("code", "BAD_USER_INPUT")
-        return _replaced(error, _SUGGESTION.sub("", error.message), str(code))
+        return _replaced(error, _told(error.message), str(code))
     id = secrets.token_hex(8)
     log.error("error %s at %s: %s", id, error.path, _where(cause))
     message = f"Something went wrong on the server. Its log has more under the id {id}."
     return _replaced(error, message, "INTERNAL_SERVER_ERROR", id=id)
+
+
+def _told(message: str) -> str:
+    """What graphql-core says, without guesses, and without the whole of a long literal that it speaks of."""
+    plain = _SUGGESTION.sub("", message)
+    return plain if len(plain) <= MAX_MESSAGE else f"{plain[:MAX_MESSAGE]} …"
 
 
 def _replaced(error: GraphQLError, message: str, code: str, **extensions: str) -> GraphQLError:

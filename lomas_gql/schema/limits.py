@@ -38,7 +38,7 @@ MAX_SUBSCRIPTIONS = 50
 CONNECTION_INIT_SECONDS = 5
 """How long a WebSocket client may take to say who it is."""
 CACHED_DOCUMENTS = 128
-"""Parsed and validated documents that are kept; the largest takes about a megabyte."""
+"""Parsed and validated documents that are kept."""
 
 
 @dataclass(frozen=True)

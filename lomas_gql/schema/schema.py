@@ -23,7 +23,7 @@ from lomas_gql.schema.columns import BooleanColumn, CategoricalColumn, DatetimeC
 from lomas_gql.schema.context import Context
 from lomas_gql.schema.documents import asks_for_viewer, document_of, operation_of, parsed, refusal, validated
 from lomas_gql.schema.errors import presented
-from lomas_gql.schema.limits import MAX_TOKENS, RULES
+from lomas_gql.schema.limits import MAX_TOKENS
 from lomas_gql.schema.mutations import Mutation
 from lomas_gql.schema.queries import Query
 from lomas_gql.schema.scalars import SCALARS
@@ -36,7 +36,7 @@ class Documents(SchemaExtension):
     def on_operation(self) -> Iterator[None]:
         context = self.execution_context
         context.graphql_document = parsed(context.query, max_tokens=MAX_TOKENS)
-        context.pre_execution_errors = list(validated(context.schema._schema, context.graphql_document, RULES))
+        context.pre_execution_errors = list(validated(context.schema._schema, context.graphql_document))
         yield
 
 
@@ -101,7 +101,7 @@ class Schema(strawberry.Schema):
         operation = operation_of(document, operation_name)
         if (kind := OperationType(operation.operation.value)) not in allowed_operation_types:
             raise refusal(f"A {kind.value} cannot be answered here.", f"{kind.name}_NOT_ALLOWED")
-        if errors := validated(self._schema, document, RULES):
+        if errors := validated(self._schema, document):
             raise Invalid(errors)
         if asks_for_viewer(operation):
             await context_value.sign_in()

@@ -61,14 +61,23 @@ async def reserve(database: Database, reservation: Reservation, lease: Lease, sl
     return release
 
 
-async def charge_more(session: AsyncSession, release: Release, more: PrivacyLoss, actor: str) -> None:
-    """Charges what a run has spent beyond its cost, whether or not the budget holds it."""
+async def charge_more(session: AsyncSession, release: Release, spent: PrivacyLoss, actor: str) -> None:
+    """Charges what a run has spent beyond its cost, whether or not the budget holds it. Repeated, it does nothing."""
+    more = spent.less(release.cost)
+    if more == PrivacyLoss():
+        return
+    as_reserved = (
+        col(Release.id) == release.id,
+        col(Release.epsilon) == release.epsilon,
+        col(Release.delta) == release.delta,
+    )
     charged = {"epsilon": release.epsilon + more.epsilon_units, "delta": release.delta + more.delta_units}
+    if await rows_changed(session, update(Release).where(*as_reserved).values(**charged)) == 0:
+        return
     grant = update(Grant).where(*_grant_of(release.user_id, release.dataset_id))
     await session.exec(grant.values(_plus(Grant, more)))
     dataset = update(Dataset).where(col(Dataset.id) == release.dataset_id)
     await session.exec(dataset.values(_plus(Dataset, more)))
-    await session.exec(update(Release).where(col(Release.id) == release.id).values(**charged))
     facts = {"release": release.id} | audit.texts(more)
     await audit.record(session, AuditKind.RELEASE_CHARGED_MORE, facts, actor)
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from lomas_gql.auth import Viewer
@@ -161,13 +162,21 @@ async def _executed(runtime: Runtime, viewer: Viewer, asked: Input, key: str | N
         return await _replayed(runtime, viewer, granted, stored)
     try:
         answer = await running.start(runtime, release, work)
-        async with runtime.database.reading() as session:
-            [ended] = await catalogue.own_releases(session, viewer, [release.id])
-            [budget] = await catalogue.granted_by_id(session, viewer, [granted.id])
+        ended, budget = await running.outlasting(runtime, partial(_ended, runtime, viewer, release.id, granted.id))
     except DatabaseUnavailable as away:
         raise DatabaseUnavailable(away.reason, CHARGED_UNCONFIRMED) from None
-    assert ended is not None
     return Executed(ended, answer, budget or granted, replayed=False)
+
+
+async def _ended(
+    runtime: Runtime, viewer: Viewer, release_id: int, dataset_id: int
+) -> tuple[Release, Granted | None]:
+    """The release as the history has it, and the budget afterwards."""
+    async with runtime.database.reading() as session:
+        [ended] = await catalogue.own_releases(session, viewer, [release_id])
+        [budget] = await catalogue.granted_by_id(session, viewer, [dataset_id])
+    assert ended is not None, "releases are never deleted"
+    return ended, budget
 
 
 async def _submitted(runtime: Runtime, viewer: Viewer, asked: Input, key: str | None) -> Submitted:

@@ -164,7 +164,8 @@ async def _settled(runtime: Runtime, release: Release) -> Answer:
             raise LibraryFailed(release.library, release.cost)
         log.warning("release %s on %s failed: %s", release.id, release.library, outcome.kind)
         error = LibraryFailed(release.library, outcome.spent or release.cost, outcome.told)
-        await settling.fail(runtime.database, release, runtime.lease, error.message, outcome.spent, outcome.kept)
+        fail = partial(settling.fail, runtime.database, release, runtime.lease, error.message)
+        await outlasting(runtime, partial(fail, outcome.spent, outcome.kept))
         raise error
     except asyncio.CancelledError:
         if not call.cancelled():

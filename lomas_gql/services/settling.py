@@ -41,7 +41,7 @@ async def fail(
     ours = (col(Release.server) == lease.server,)
     async with database.writing() as session:
         if spent is not None:
-            await ledger.charge_more(session, release, spent.less(release.cost), _serving(lease))
+            await ledger.charge_more(session, release, spent, _serving(lease))
         await _end(session, release.id, ReleaseStatus.FAILED, _serving(lease), *ours, answer=kept, failure=reason)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -189,3 +191,14 @@ def test_mistakes_of_clients_leave_nothing_in_the_log(server: Server) -> None:
     httpx.get(f"{server.url}/graphql", params={"query": "{ viewer { secret } }", "token": client.token})
     # What ends meanwhile is the work of other tests.
     assert [line for line in log.read_text()[begun:].splitlines() if not line.startswith("release ")] == []
+
+
+def test_every_code_is_documented() -> None:
+    top = Path(__file__).parent.parent.parent
+    source = "".join(file.read_text() for file in (top / "lomas_gql").rglob("*.py"))
+    named = set(re.findall(r'"([A-Z_]+_(?:EXCEEDED|ALLOWED|ACCEPTABLE|TYPE|REQUEST|INPUT|CURSOR|ERROR))"', source))
+    named |= set(re.findall(r'\bcode = "([A-Z_]+)"', source))
+    named |= {f"MAX_{what}_EXCEEDED" for what in ("DEPTH", "FIELDS", "ALIASES", "MUTATIONS")}
+    told = (top / "docs" / "api.md").read_text()
+    assert len(named) > 20
+    assert {code for code in named - {"BUDGET_EXCEEDED"} if f"`{code}`" not in told} == set()

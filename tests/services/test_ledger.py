@@ -73,6 +73,15 @@ async def test_a_failed_run_is_still_charged(database: Database) -> None:
     assert await statuses(database) == ["FAILED"]
 
 
+async def test_what_a_run_spent_more_is_charged_once_however_often_it_is_told(database: Database) -> None:
+    release = await ledger.reserve(database, reservation(), LEASE, 1)
+    more = PrivacyLoss.declared("0.3", "0")
+    for _ in range(2):
+        # As after a commit whose confirmation was lost.
+        await settling.fail(database, release, LEASE, "no answer", spent=more)
+    assert await spent(database) == PrivacyLoss(more.epsilon_units, COST.delta_units)
+
+
 async def test_a_run_that_spent_more_is_charged_more(database: Database) -> None:
     release = await ledger.reserve(database, reservation(), LEASE, 1)
     more = PrivacyLoss.declared("2", "0")
