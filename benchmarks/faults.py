@@ -35,14 +35,14 @@ class Row:
     charged: int
     interrupted: int
     refused: int
-    longest_wait: float
+    longest_lock: float
     findings: list[str]
     seconds: float
 
     def __str__(self) -> str:
         return (
             f"| {self.fault} | {self.rounds} | {self.received} | {self.charged} | {self.interrupted} "
-            f"| {self.refused} | {self.longest_wait:.1f} | {len(self.findings)} | {self.seconds:.0f} |"
+            f"| {self.refused} | {self.longest_lock:.1f} | {len(self.findings)} | {self.seconds:.0f} |"
         )
 
 
@@ -73,7 +73,7 @@ def main() -> None:
     ]
     print(
         "| fault | rounds | answers received | charged | interrupted or failed | refused while away "
-        "| longest wait for the next answer (s) | findings | took (s) |\n|---|---|---|---|---|---|---|---|---|",
+        "| longest lock-out (s) | findings | took (s) |\n|---|---|---|---|---|---|---|---|---|",
         flush=True,
     )
     rows = []
@@ -120,7 +120,7 @@ def repeated(fault: str, play: Round, rounds: int, server: Server, database: Own
         charged=faults.charged(server, askers),
         interrupted=sum(asker.failed for asker in askers),
         refused=faults.total(askers, "DATABASE_UNAVAILABLE"),
-        longest_wait=max(asker.waited for asker in askers),
+        longest_lock=max(asker.locked for asker in askers),
         findings=findings,
         seconds=time.monotonic() - began,
     )
