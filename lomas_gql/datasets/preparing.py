@@ -22,6 +22,8 @@ from lomas_gql.metadata import Metadata
 # Changes when the same file would be prepared differently.
 _FORMAT = 2
 _DRAFT_SECONDS = 3600
+KEEP_SECONDS = 300.0
+"""How long a prepared file that was replaced stays after it was last held."""
 
 
 def version(source: Source, metadata: Metadata) -> str:
@@ -42,13 +44,14 @@ def prepared_path(version: str, folder: Path) -> Path:
 def prepare(source: Source, metadata: Metadata, folder: Path) -> Path:
     """The prepared Arrow file of a dataset, made on the first call for each version of it.
 
-    `folder` is the dataset's own; the versions before are deleted.
+    `folder` is the dataset's own. Versions that nobody held for KEEP_SECONDS are deleted, so the disk holds what a
+    source had in that time: a large one that changes all the time fills it.
 
     Raises:
         SourceUnavailable: the source, or one of the metadata's columns in it, cannot be read.
     """
     prepared = prepared_path(version(source, metadata), folder)
-    if prepared.exists():
+    if held(prepared):
         return prepared
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     drop_abandoned(folder)
@@ -59,8 +62,28 @@ def prepare(source: Source, metadata: Metadata, folder: Path) -> Path:
         frame.rechunk().write_ipc(file, compression="uncompressed", compat_level=pl.CompatLevel.newest())
     # A rename is atomic: another worker sees the whole file or none.
     draft.rename(prepared)
-    _drop_old(folder, prepared)
+    drop_old(prepared)
     return prepared
+
+
+def held(prepared: Path) -> bool:
+    """Keeps a prepared file for another KEEP_SECONDS, whichever process replaces it; False if there is none."""
+    try:
+        os.utime(prepared)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def drop_old(prepared: Path) -> None:
+    """Deletes the other versions of a dataset that nobody held for KEEP_SECONDS, and abandoned drafts."""
+    now = time.time()
+    for old in prepared.parent.iterdir():
+        # Drafts are left alone while another process may be writing them.
+        kept = KEEP_SECONDS if old.suffix == ".arrow" else _DRAFT_SECONDS
+        with suppress(FileNotFoundError):
+            if old != prepared and old.is_file() and old.stat().st_mtime < now - kept:
+                old.unlink()
 
 
 def _fitted(source: Source, metadata: Metadata, fetched: Path, key: int) -> pl.DataFrame:
@@ -69,15 +92,6 @@ def _fitted(source: Source, metadata: Metadata, fetched: Path, key: int) -> pl.D
     if unfit:
         raise SourceUnavailable(f"{source.describe()} {'; '.join(unfit)}")
     return fit(rows, metadata, key).collect()
-
-
-def _drop_old(folder: Path, prepared: Path) -> None:
-    for old in folder.iterdir():
-        # Drafts are left alone while another process may be writing them.
-        with suppress(FileNotFoundError):
-            abandoned = old.stat().st_mtime < time.time() - _DRAFT_SECONDS
-            if old != prepared and old.is_file() and (old.suffix == ".arrow" or abandoned):
-                old.unlink()
 
 
 def _private_file(folder: Path, name: str) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lomas_gql.datasets.files import FileSource
-from lomas_gql.datasets.preparing import prepared_path
+from lomas_gql.datasets.preparing import drop_old, held, prepared_path
 from lomas_gql.datasets.preparing import version as version_of
 from lomas_gql.errors import SourceUnavailable
 from lomas_gql.services import jobs
@@ -53,7 +53,9 @@ async def prepared(runtime: Runtime, granted: Granted) -> Path:
     """
     folder = runtime.settings.cache_dir / str(granted.id)
     ready = prepared_path(await version(runtime, granted), folder)
-    if ready.exists():
+    if held(ready):
+        # Here too, and not at the next change alone: what an owner took out of a source is not kept for long.
+        drop_old(ready)
         return ready
     reading = runtime.readings.get(ready)
     if reading is None:

@@ -14,6 +14,7 @@ from typing import TypeVar
 from lomas_gql import progress
 from lomas_gql.auth import Viewer
 from lomas_gql.database.models import Release, ReleaseStatus
+from lomas_gql.datasets.preparing import KEEP_SECONDS, held
 from lomas_gql.errors import CANCELLED, DatabaseUnavailable, LibraryFailed, ReleaseNotRunning
 from lomas_gql.libraries.base import Answer, DPQuery, Library
 from lomas_gql.metadata import Metadata
@@ -143,6 +144,7 @@ async def _called(runtime: Runtime, release: Release, work: Work) -> Answer | Fa
     file = _progress_file(runtime, release)
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     seconds = seconds_for(runtime.settings, work.query.library)
+    keeping = asyncio.create_task(_keep_held(work.prepared))
     try:
         return await runtime.private.call(
             jobs.release, seconds, work.query, work.metadata, release.cost, work.prepared, file
@@ -150,7 +152,15 @@ async def _called(runtime: Runtime, release: Release, work: Work) -> Answer | Fa
     except WorkerLost as lost:
         return Failed(str(lost))
     finally:
+        keeping.cancel()
         file.unlink(missing_ok=True)
+
+
+async def _keep_held(prepared: Path) -> None:
+    """Holds a prepared file for a release that waits for a worker: its dataset may change meanwhile."""
+    while True:
+        held(prepared)
+        await asyncio.sleep(KEEP_SECONDS / 5)
 
 
 async def _settled(runtime: Runtime, release: Release) -> Answer:

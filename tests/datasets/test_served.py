@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -14,8 +16,10 @@ import pytest
 
 from lomas_gql.auth import Viewer
 from lomas_gql.database.engine import Database
+from lomas_gql.datasets.preparing import prepare
 from lomas_gql.errors import AdministrationError, SourceUnavailable
-from lomas_gql.services import administration, audit, catalogue, leases, preparation
+from lomas_gql.libraries.smartnoise_sql.query import SmartnoiseSqlQuery
+from lomas_gql.services import administration, audit, catalogue, leases, preparation, releases, running
 from lomas_gql.services.catalogue import Granted, source_of
 from lomas_gql.services.importing import import_catalogue
 from lomas_gql.services.runtime import Runtime
@@ -209,7 +213,45 @@ async def test_a_change_is_seen_once_the_last_look_is_no_longer_believed(
     web.files["/penguins.csv"] = PENGUINS.replace(b"39.1", b"39.2")
     after = await preparation.prepared(runtime, site)
     assert after != before
+    assert before.exists()
+    os.utime(before, (0, 0))
+    assert await preparation.prepared(runtime, site) == after
     assert [file.name for file in after.parent.iterdir()] == [after.name]
+
+
+def wait_for(file: Path) -> None:
+    """Keeps a worker busy until there is that file."""
+    deadline = time.monotonic() + 60
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+async def test_a_release_that_waits_for_a_worker_answers_on_the_rows_it_was_reserved_on(
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "KEEP_SECONDS", 0.1)
+    file, gate = await granted(runtime, "FILE"), tmp_path / "gate"
+    before = await preparation.prepared(runtime, file)
+    busy = [asyncio.create_task(runtime.private.call(wait_for, 60, gate)) for _ in range(2)]
+    query = SmartnoiseSqlQuery(sql="SELECT COUNT(*) AS n FROM df", epsilon=50.0, delta=0.0)
+    asked = releases.Input("FILE", query, {"sql": "count"})
+    waiting = asyncio.create_task(releases.execute(runtime, Viewer(1, "reader", may_query=True), asked, None))
+    while not runtime.running:
+        await asyncio.sleep(0.01)
+    # It has waited for long, and its file is held all the same when another server prepares the next version.
+    os.utime(before, (0, 0))
+    async with asyncio.timeout(30):
+        while before.stat().st_mtime == 0:
+            await asyncio.sleep(0.01)
+    (tmp_path / "penguins.csv").write_bytes(PENGUINS.split(b"\n")[0])
+    assert await asyncio.to_thread(prepare, file.source, file.metadata, before.parent) != before
+    gate.touch()
+    executed = await waiting
+    assert executed.release.dataset_version == before.stem
+    assert executed.answer.table is not None
+    [[count]] = executed.answer.table.rows
+    assert 300 < count < 400
+    await asyncio.gather(*busy)
 
 
 async def test_a_slow_source_holds_up_nobody_else(runtime: Runtime, web: Web) -> None:

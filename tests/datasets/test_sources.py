@@ -76,7 +76,7 @@ def test_nothing_but_the_prepared_file_stays(
     object_store: ObjectStore, warehouse: Warehouse, penguins: Metadata, tmp_path: Path
 ) -> None:
     for source in (s3(object_store), postgres(warehouse)):
-        prepared = prepare(source, penguins, tmp_path / "prepared" / "1")
+        prepared = prepare(source, penguins, tmp_path / "prepared" / source.kind)
         source.schema()
         assert list(prepared.parent.iterdir()) == [prepared]
         assert prepared.stat().st_mode & 0o077 == 0

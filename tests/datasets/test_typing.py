@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lomas_gql.datasets.files import FileSource
-from lomas_gql.datasets.preparing import prepare
+from lomas_gql.datasets.preparing import drop_old, held, prepare
 from lomas_gql.datasets.typing import fit, unfit_columns
 from lomas_gql.errors import SourceUnavailable
 from lomas_gql.metadata import Metadata
@@ -100,14 +101,29 @@ def test_a_file_is_read_once_per_version(tmp_path: Path) -> None:
     metadata = Metadata.parse({"max_ids": 1, "rows": 3, "row_privacy": True, "columns": {"x": NUMBER}})
     first = prepare(FileSource(str(file)), metadata, cache)
     assert Rows.mapped(first, metadata).frame["x"].to_list() == [1.0, 10.0, 5.0]
-    stamp = first.stat().st_mtime_ns
+    made = first.stat().st_ino
     assert prepare(FileSource(str(file)), metadata, cache) == first
-    assert first.stat().st_mtime_ns == stamp
+    assert first.stat().st_ino == made
     assert first.stat().st_mode & 0o077 == 0
-    pl.DataFrame({"x": [2.0]}).write_parquet(file)
-    assert prepare(FileSource(str(file)), metadata, cache) != first
+
+
+def test_a_replaced_version_stays_while_a_release_may_wait_for_it(tmp_path: Path) -> None:
+    file, cache = tmp_path / "x.parquet", tmp_path / "cache" / "1"
+    metadata = Metadata.parse({"max_ids": 1, "rows": 1, "row_privacy": True, "columns": {"x": NUMBER}})
+    versions = []
+    for number in range(3):
+        pl.DataFrame({"x": [float(number)]}).write_parquet(file)
+        versions.append(prepare(FileSource(str(file)), metadata, cache))
+        # As if long ago; but somebody asks for the first again.
+        os.utime(versions[-1], (0, 0))
+        assert held(versions[0])
     # Old versions hold private rows that nobody asks for any more.
-    assert not first.exists()
+    assert set(cache.iterdir()) == {versions[0], versions[2]}
+    assert Rows.mapped(versions[0], metadata).frame["x"].to_list() == [0.0]
+    os.utime(versions[0], (0, 0))
+    drop_old(versions[2])
+    assert list(cache.iterdir()) == [versions[2]]
+    assert not held(versions[0])
 
 
 def test_a_missing_file_or_column_is_told_without_a_value(tmp_path: Path) -> None:
