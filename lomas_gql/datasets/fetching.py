@@ -16,6 +16,8 @@ from lomas_gql.settings import Login, Settings, login_variables
 
 CONNECT_SECONDS = 5.0
 """How long a remote source may take to answer a connection."""
+LOOK_SECONDS = 10.0
+"""How long it may take to tell its version."""
 SILENT_SECONDS = 20.0
 """How long it may send nothing while it is read."""
 _PREFIX = "fetched"

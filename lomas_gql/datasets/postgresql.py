@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
 
-from lomas_gql.datasets.fetching import CONNECT_SECONDS, login, save
+from lomas_gql.datasets.fetching import CONNECT_SECONDS, LOOK_SECONDS, login, save
 from lomas_gql.errors import SourceUnavailable
 from lomas_gql.settings import Settings
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import psycopg
     from psycopg import sql
 
-_LOOK_SECONDS = 10
 # COPY's text format: each row is one line, whatever its cells hold, and NULL is no text.
 _NULL = r"\N"
 _ESCAPES = {r"\\": "\\", r"\n": "\n", r"\r": "\r", r"\t": "\t", r"\b": "\b", r"\f": "\f", r"\v": "\v"}
@@ -77,7 +76,7 @@ class PostgresSource:
             SourceUnavailable: the server does not answer, or the table is not there.
         """
         with self.connection() as connection:
-            connection.execute(f"SET LOCAL statement_timeout = '{_LOOK_SECONDS}s'")
+            connection.execute(f"SET LOCAL statement_timeout = {int(LOOK_SECONDS * 1000)}")
             parts = connection.execute(_TREE, (self.table_schema, self.table)).fetchall()
             columns = self._columns(connection)
             counted = connection.execute(_COUNTED).fetchone() == (True,)

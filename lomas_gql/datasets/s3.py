@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
 
-from lomas_gql.datasets.fetching import CONNECT_SECONDS, SILENT_SECONDS, login, save
+from lomas_gql.datasets.fetching import CONNECT_SECONDS, LOOK_SECONDS, SILENT_SECONDS, login, save
 from lomas_gql.datasets.files import fetched_schema, table
 from lomas_gql.errors import SourceUnavailable
 
@@ -48,7 +48,7 @@ class S3Source:
         """
         import obstore
 
-        with self._store() as store:
+        with self._store(timedelta(seconds=LOOK_SECONDS)) as store:
             told = obstore.head(store, self.key)
         where = (self.kind, self.endpoint, self.bucket, self.key)
         return *where, told["e_tag"], told["last_modified"].isoformat(), told["size"], told["version"]
@@ -77,13 +77,17 @@ class S3Source:
         """
         import obstore
 
-        with self._store() as store:
+        # A whole object may take as long as the worker that fetches it.
+        with self._store(timedelta(days=1)) as store:
             for chunk in obstore.get(store, self.key).stream(min_chunk_size=2**20):
                 yield bytes(chunk)
 
     @contextmanager
-    def _store(self) -> Iterator[S3Store]:
-        """The bucket. Of an error only its kind goes on: its text holds the server's answer, of any length."""
+    def _store(self, timeout: timedelta) -> Iterator[S3Store]:
+        """The bucket, with a time limit for each request.
+
+        Of an error only its kind goes on: its text holds the server's answer, of any length.
+        """
         from obstore.exceptions import BaseError
         from obstore.store import S3Store
 
@@ -100,8 +104,7 @@ class S3Source:
                     "allow_http": True,
                     "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
                     "read_timeout": timedelta(seconds=SILENT_SECONDS),
-                    # A whole object may take as long as the worker that fetches it.
-                    "timeout": timedelta(days=1),
+                    "timeout": timeout,
                 },
                 retry_config={"max_retries": 1, "retry_timeout": timedelta(seconds=CONNECT_SECONDS)},
             )

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
 from lomas_gql.datasets.files import FileSource
 from lomas_gql.datasets.preparing import drop_old, held, prepared_path
 from lomas_gql.datasets.preparing import version as version_of
+from lomas_gql.datasets.sources import Source
 from lomas_gql.errors import SourceUnavailable
+from lomas_gql.metadata import Metadata
 from lomas_gql.services import jobs
 from lomas_gql.services.catalogue import Granted
 from lomas_gql.services.runtime import Runtime
@@ -29,20 +33,8 @@ async def version(runtime: Runtime, granted: Granted) -> str:
     Raises:
         SourceUnavailable: it is not there, or does not answer.
     """
-    source, metadata = granted.source, granted.metadata
-    if isinstance(source, FileSource):
-        try:
-            return version_of(source, metadata)
-        except SourceUnavailable as error:
-            _log(granted, error)
-            raise
-    key = (source, metadata)
-    look = runtime.looks.get(key)
-    if look is None or (look.done() and asyncio.get_running_loop().time() > look.result()[1]):
-        look = runtime.looks[key] = asyncio.create_task(_looked_up(granted))
-    # Shielded: whoever waits for the same look goes on when one of them is cancelled.
-    found, _ = await asyncio.shield(look)
-    return _usable(found)
+    with _logged(granted):
+        return await _version(runtime, granted)
 
 
 async def prepared(runtime: Runtime, granted: Granted) -> Path:
@@ -51,48 +43,93 @@ async def prepared(runtime: Runtime, granted: Granted) -> Path:
     Raises:
         SourceUnavailable: the rows cannot be read.
     """
-    folder = runtime.settings.cache_dir / str(granted.id)
-    ready = prepared_path(await version(runtime, granted), folder)
-    if held(ready):
-        # Here too, and not at the next change alone: what an owner took out of a source is not kept for long.
-        drop_old(ready)
-        return ready
-    reading = runtime.readings.get(ready)
-    if reading is None:
-        reading = runtime.readings[ready] = asyncio.create_task(_read(runtime, granted, folder))
-        reading.add_done_callback(lambda _: runtime.readings.pop(ready))
-    return _usable(await asyncio.shield(reading))
+    with _logged(granted):
+        folder = runtime.settings.cache_dir / str(granted.id)
+        ready = prepared_path(await _version(runtime, granted), folder)
+        if held(ready):
+            # Here too, and not at the next change alone: what an owner took out of a source is not kept for long.
+            drop_old(ready)
+            return ready
+        reading = runtime.readings.get(ready)
+        if reading is None:
+            reading = runtime.readings[ready] = asyncio.create_task(_read(runtime, granted, ready))
+        return _usable(await asyncio.shield(reading))
 
 
-async def _looked_up(granted: Granted) -> tuple[str | SourceUnavailable, float]:
+async def _version(runtime: Runtime, granted: Granted) -> str:
+    source, metadata = granted.source, granted.metadata
+    if isinstance(source, FileSource):
+        return version_of(source, metadata)
+    key = (source, metadata)
+    look = runtime.looks.get(key)
+    if look is None or (look.done() and asyncio.get_running_loop().time() > look.result()[1]):
+        look = runtime.looks[key] = asyncio.create_task(_looked_up(runtime, source, metadata))
+    # Shielded: whoever waits for the same look goes on when one of them is cancelled.
+    found, _ = await asyncio.shield(look)
+    return _usable(found)
+
+
+async def _looked_up(runtime: Runtime, source: Source, metadata: Metadata) -> tuple[str | SourceUnavailable, float]:
     """The version, and until when it is believed; a failure as long, for it may have taken seconds to find."""
-    source = granted.source
+    key = (source, metadata)
+    asking = runtime.asking.get(key)
+    if asking is None:
+        asking = runtime.asking[key] = asyncio.create_task(asyncio.to_thread(_asked, source, metadata))
+        asking.add_done_callback(lambda _: runtime.asking.pop(key))
     found: str | SourceUnavailable
     try:
         async with asyncio.timeout(_LOOK_SECONDS):
-            found = await asyncio.to_thread(version_of, source, granted.metadata)
-    except SourceUnavailable as error:
-        found = error
-    except Exception as error:  # noqa: BLE001 (whatever a server makes its client library do, it is unavailable)
-        found = SourceUnavailable(f"{source.describe()} cannot be asked: {type(error).__name__}")
-    _log(granted, found)
+            # Shielded: a thread cannot be stopped, so the next look waits for the same one.
+            found = await asyncio.shield(asking)
+    except TimeoutError:
+        found = SourceUnavailable(f"{source.describe()} cannot be asked: it takes too long")
     return found, asyncio.get_running_loop().time() + TRUST_SECONDS
 
 
-async def _read(runtime: Runtime, granted: Granted, folder: Path) -> Path | SourceUnavailable:
-    seconds = runtime.settings.prepare_seconds
-    found: Path | SourceUnavailable
+def _asked(source: Source, metadata: Metadata) -> str | SourceUnavailable:
     try:
-        found = await runtime.private.call(jobs.prepared_rows, seconds, granted.source, granted.metadata, folder)
+        return version_of(source, metadata)
+    except SourceUnavailable as error:
+        return error
+    except Exception as error:  # noqa: BLE001 (whatever a server makes its client library do, it is unavailable)
+        return SourceUnavailable(f"{source.describe()} cannot be asked: {type(error).__name__}")
+
+
+async def _read(runtime: Runtime, granted: Granted, ready: Path) -> Path | SourceUnavailable:
+    """The prepared file. A failure is remembered for as long as it took, so that half of the time is left."""
+    loop = asyncio.get_running_loop()
+    source = granted.source
+    remembered = 0.0
+    try:
+        async with nullcontext() if isinstance(source, FileSource) else runtime.fetching:
+            began = loop.time()
+            found = await _read_by_worker(runtime, source, granted.metadata, ready.parent)
+        if isinstance(found, SourceUnavailable):
+            remembered = max(TRUST_SECONDS, loop.time() - began)
+        return found
+    finally:
+        loop.call_later(remembered, runtime.readings.pop, ready)
+
+
+async def _read_by_worker(
+    runtime: Runtime, source: Source, metadata: Metadata, folder: Path
+) -> Path | SourceUnavailable:
+    try:
+        return await runtime.private.call(
+            jobs.prepared_rows, runtime.settings.prepare_seconds, source, metadata, folder
+        )
     except WorkerLost as lost:
-        found = SourceUnavailable(str(lost))
-    _log(granted, found)
-    return found
+        return SourceUnavailable(str(lost))
 
 
-def _log(granted: Granted, found: object) -> None:
-    if isinstance(found, SourceUnavailable):
-        log.error("dataset %s cannot be read: %s", granted.dataset.name, found.reason)
+@contextmanager
+def _logged(granted: Granted) -> Iterator[None]:
+    """Tells the log why a query was refused: analysts learn no reason."""
+    try:
+        yield
+    except SourceUnavailable as error:
+        log.error("dataset %s cannot be read: %s", granted.dataset.name, error.reason)
+        raise
 
 
 def _usable(found: T | SourceUnavailable) -> T:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from cachetools import LRUCache
@@ -40,10 +41,18 @@ class Runtime:
     )
     # What queries cost that were tried on dummy rows: by user, since another's wait would tell of them.
     tried: LRUCache[tuple[int, str, Metadata], PrivacyLoss] = field(default_factory=lambda: LRUCache(maxsize=10_000))
-    # What is known of remote sources, and the readings of sources that run here now (services/preparation.py).
+    # What is known of remote sources, and the readings that run here now or failed lately
+    # (services/preparation.py).
     looks: dict[tuple[Source, Metadata], asyncio.Task[tuple[str | SourceUnavailable, float]]] = field(
         default_factory=dict
     )
+    # The threads that ask them: one that hangs keeps the others of its source from starting.
+    asking: dict[tuple[Source, Metadata], asyncio.Task[str | SourceUnavailable]] = field(default_factory=dict)
     readings: dict[Path, asyncio.Task[Path | SourceUnavailable]] = field(default_factory=dict)
     # The calls that run here now, by the id of their release.
     running: dict[int, asyncio.Task[Answer | Failed]] = field(default_factory=dict)
+
+    @cached_property
+    def fetching(self) -> asyncio.Semaphore:
+        """Turns at reading remote sources: of two or more private workers, slow ones leave half to releases."""
+        return asyncio.Semaphore(max(1, self.settings.private_workers // 2))

@@ -303,8 +303,89 @@ async def test_an_unreachable_source_is_asked_once_and_costs_nothing(
             await preparation.prepared(runtime, site)
         assert "127.0.0.1" not in caught.value.message
     assert len(web.asked) == 1
-    assert caplog.text.count("dataset SITE cannot be read") == 1
+    # Told for each query that was refused.
+    assert caplog.text.count("dataset SITE cannot be read") == 3
     assert WEB_PASSWORD not in caplog.text
+
+
+async def test_a_reading_that_failed_is_not_begun_again_at_once(
+    runtime: Runtime, web: Web, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = await granted(runtime, "SITE")
+    web.files["/penguins.csv"] = b"x\n1\n"
+    for trust, readings in ((0.0, 3), (3600.0, 1)):
+        monkeypatch.setattr(preparation, "TRUST_SECONDS", trust)
+        web.asked.clear()
+        for _ in range(3):
+            with pytest.raises(SourceUnavailable):
+                await preparation.prepared(runtime, site)
+            if trust == 0:
+                async with asyncio.timeout(30):
+                    while runtime.readings:
+                        await asyncio.sleep(0.01)
+        assert web.asked.count("GET /closed/penguins.csv") == readings
+    assert "has no column species" in caplog.text
+
+
+async def test_slow_readings_leave_a_worker_to_releases(runtime: Runtime, web: Web) -> None:
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        if request.command == "GET":
+            asked.set()
+            assert may_answer.wait(30)
+        web.send(request, 200, PENGUINS)
+
+    web.answers["/closed/penguins.csv"] = answer
+    slow = asyncio.create_task(preparation.prepared(runtime, await granted(runtime, "SITE")))
+    assert await asyncio.to_thread(asked.wait, 30)
+    second = asyncio.create_task(preparation.prepared(runtime, await granted(runtime, "BUCKET")))
+    async with asyncio.timeout(30):
+        while len(runtime.readings) < 2:
+            await asyncio.sleep(0.01)
+        # A file of the server's own is read beside them, in the worker that is left.
+        assert await preparation.prepared(runtime, await granted(runtime, "FILE"))
+    assert not slow.done()
+    assert not second.done()
+    may_answer.set()
+    assert await slow != await second
+
+
+async def test_a_source_that_hangs_holds_one_thread(
+    runtime: Runtime, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(preparation, "TRUST_SECONDS", -1.0)
+    may_answer = threading.Event()
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        assert may_answer.wait(15)
+        web.send(request, 200, PENGUINS)
+
+    web.answers["/closed/penguins.csv"] = answer
+    site = await granted(runtime, "SITE")
+    web.asked.clear()
+    for _ in range(5):
+        with pytest.raises(SourceUnavailable, match="cannot be read now"):
+            await preparation.version(runtime, site)
+    assert len(runtime.asking) == 1
+    may_answer.set()
+    await asyncio.gather(*runtime.asking.values())
+    assert web.asked == ["HEAD /closed/penguins.csv"]
+    monkeypatch.setattr(preparation, "_LOOK_SECONDS", 30.0)
+    assert await preparation.version(runtime, site)
+
+
+async def test_the_log_tells_of_a_source_that_this_version_does_not_know(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    unknown = await granted(runtime, "FILE")
+    unknown.dataset.source = {"kind": "tape"}
+    for ask in (preparation.version, preparation.prepared):
+        caplog.clear()
+        with pytest.raises(SourceUnavailable):
+            await ask(runtime, unknown)
+        assert caplog.text.count("dataset FILE cannot be read: this version knows no source of the kind tape") == 1
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
 from datetime import datetime
@@ -11,6 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from lomas_gql.datasets import s3 as s3_module
 from lomas_gql.datasets.fetching import drop_abandoned
 from lomas_gql.datasets.files import FileSource
 from lomas_gql.datasets.postgresql import PostgresSource
@@ -361,6 +363,29 @@ def test_a_body_that_ends_too_early_is_no_file(web: Web, penguins: Metadata, tmp
 
     web.answers["/cut.csv"] = cut
     assert reason(UrlSource(f"{web.url}/cut.csv"), penguins, tmp_path).endswith("RemoteProtocolError")
+
+
+def test_a_look_at_an_object_ends_though_its_answer_trickles(
+    web: Web, penguins: Metadata, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_module, "LOOK_SECONDS", 0.5)
+    ended = threading.Event()
+
+    def trickle(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        for _ in range(200):
+            if ended.wait(0.1):
+                return
+            request.wfile.write(b"x")
+        headers = f"Content-Length: {len(PENGUINS)}\r\nLast-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\nETag: x"
+        request.wfile.write(f"\r\n{headers}\r\n\r\n".encode())
+
+    web.answers["/example/slow.csv"] = trickle
+    source = S3Source(web.url, "example", "slow.csv", "minio")
+    with pytest.raises(SourceUnavailable) as caught:
+        version(source, penguins)
+    ended.set()
+    assert "cannot be fetched" in caught.value.reason
 
 
 def test_a_file_is_stored_as_it_always_was() -> None:
