@@ -373,7 +373,7 @@ def test_a_look_at_an_object_ends_though_its_answer_trickles(
 
     def trickle(request: BaseHTTPRequestHandler) -> None:
         request.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-        for _ in range(200):
+        for _ in range(100):
             if ended.wait(0.1):
                 return
             request.wfile.write(b"x")
