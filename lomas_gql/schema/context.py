@@ -13,7 +13,7 @@ from lomas_gql.auth import Viewer
 from lomas_gql.database.models import Release
 from lomas_gql.errors import LimitExceeded, Unauthenticated
 from lomas_gql.libraries.base import Answer
-from lomas_gql.schema.limits import MAX_NODES
+from lomas_gql.schema.limits import MAX_NODES, MAX_STORED_CHARACTERS
 from lomas_gql.services import catalogue
 from lomas_gql.services.catalogue import Granted, HistoryFilter, Page
 from lomas_gql.services.runtime import Runtime
@@ -132,7 +132,15 @@ class Context:
 
     async def _load_answers(self, ids: list[int]) -> list[Answer | None]:
         async with self.runtime.database.reading() as session:
+            self._check_stored(await catalogue.answer_lengths(session, self.viewer, ids))
             return await catalogue.answers(session, self.viewer, ids)
+
+    def _check_stored(self, lengths: list[int]) -> None:
+        # Before they are read: parsing them holds up everybody. The longest is free, so that any one can be had.
+        self.asked["stored"] += sum(lengths) - max(lengths, default=0)
+        if self.asked["stored"] > MAX_STORED_CHARACTERS:
+            message = f"One operation may read {MAX_STORED_CHARACTERS} characters of stored answers: ask for fewer."
+            raise LimitExceeded(message, "MAX_STORED_CHARACTERS_EXCEEDED")
 
     async def _load_ongoing(self, viewers: list[int]) -> list[Release | None]:
         async with self.runtime.database.reading() as session:

@@ -33,6 +33,10 @@ MAX_DIGITS = 1_000
 """Of a number in a document; Python refuses to read 4301."""
 MAX_NODES = 5_000
 """That all connections of one operation may ask for: pages within pages multiply."""
+MAX_ANSWER_VALUES = 200_000
+"""In the tables and JSON of one answer: aliases repeat them. 10,000 rows of 20 columns."""
+MAX_STORED_CHARACTERS = 5_000_000
+"""Of JSON in the stored answers that one operation reads: all others wait while they are parsed."""
 MAX_SUBSCRIPTIONS = 50
 """Operations under way on one WebSocket connection."""
 CONNECTION_INIT_SECONDS = 5

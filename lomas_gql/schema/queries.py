@@ -56,6 +56,14 @@ class Limits:
     )
     max_page_size: int = strawberry.field(description="Nodes on one page.")
     max_nodes: int = strawberry.field(description="Nodes that all pages of one request together may ask for.")
+    max_answer_values: int = strawberry.field(
+        description="Values in the tables and JSON of one answer, at all levels. A table or value that reaches this "
+        "is answered whole; what comes after it is refused."
+    )
+    max_stored_characters: int = strawberry.field(
+        description="Characters of JSON in the stored answers that one operation reads, the longest left out: any "
+        "one of them can be read."
+    )
     max_dummy_rows: int = strawberry.field(description="Dummy rows in one answer or dummy run.")
     max_sample_rows: int = strawberry.field(description="Synthetic rows in one answer.")
 
@@ -94,6 +102,8 @@ class Query:
                 connection_init_seconds=limits.CONNECTION_INIT_SECONDS,
                 max_page_size=settings.max_page_size,
                 max_nodes=limits.MAX_NODES,
+                max_answer_values=limits.MAX_ANSWER_VALUES,
+                max_stored_characters=limits.MAX_STORED_CHARACTERS,
                 max_dummy_rows=settings.max_dummy_rows,
                 max_sample_rows=settings.max_sample_rows,
             ),

@@ -51,7 +51,7 @@ class Table:
     def of(cls, table: base.Table) -> Table:
         return cls(
             columns=[TableColumn(name=column.name, dtype=column.dtype) for column in table.columns],
-            rows=[list(row) for row in table.rows],
+            rows=table.rows,  # type: ignore[arg-type]
             row_count=len(table.rows),
         )
 

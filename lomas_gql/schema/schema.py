@@ -20,6 +20,7 @@ from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
 from lomas_gql.schema.columns import BooleanColumn, CategoricalColumn, DatetimeColumn, NumericColumn, TextColumn
+from lomas_gql.schema.completion import Completion
 from lomas_gql.schema.context import Context
 from lomas_gql.schema.documents import asks_for_viewer, document_of, operation_of, parsed, refusal, validated
 from lomas_gql.schema.errors import presented
@@ -140,6 +141,7 @@ schema = Schema(
     subscription=Subscription,
     types=[NumericColumn, CategoricalColumn, BooleanColumn, DatetimeColumn, TextColumn],
     extensions=[Documents],
+    execution_context_class=Completion,
     config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
 )
 

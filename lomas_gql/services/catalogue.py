@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import func
+from sqlalchemy import Text, cast, func
 from sqlalchemy.orm import defer
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -167,6 +167,13 @@ async def answers(session: AsyncSession, viewer: Viewer, ids: Sequence[int]) -> 
     mine = select(Release.id, Release.answer).where(Release.user_id == viewer.id, col(Release.id).in_(set(ids)))
     by_id = {id: Answer.from_json(stored) for id, stored in await session.exec(mine) if stored is not None}
     return [by_id.get(id) for id in ids]
+
+
+async def answer_lengths(session: AsyncSession, viewer: Viewer, ids: Sequence[int]) -> list[int]:
+    """How long the stored answers of the viewer's releases with these ids are, in characters of JSON."""
+    length = func.length(cast(col(Release.answer), Text))
+    mine = select(length).where(Release.user_id == viewer.id, col(Release.id).in_(set(ids)))
+    return [found for found in await session.exec(mine) if found is not None]
 
 
 async def running_release(session: AsyncSession, viewer: Viewer) -> Release | None:

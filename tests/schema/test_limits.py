@@ -20,7 +20,8 @@ from tests.conftest import Client, Server
 
 LIMITS = """{ serverState { limits {
   maxDepth maxFields maxAliases maxMutations maxTokens maxCharacters maxDigits maxValues maxNodes
-  maxBodyBytes maxSubscriptions connectionInitSeconds maxPageSize maxDummyRows maxSampleRows } } }"""
+  maxBodyBytes maxSubscriptions connectionInitSeconds maxPageSize maxDummyRows maxSampleRows
+  maxAnswerValues maxStoredCharacters } } }"""
 
 
 @pytest.fixture(scope="module")
