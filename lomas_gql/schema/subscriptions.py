@@ -21,6 +21,7 @@ class Subscription:
         viewer = info.context.viewer
         async for row in running.follow(info.context.runtime, viewer, number_in(id, "Release") or 0):
             # A token may be revoked while its bearer listens.
-            if await running.outlasting(info.context.runtime, info.context.anew().sign_in) != viewer:
+            listener = await running.outlasting(info.context.runtime, info.context.anew().sign_in)
+            if listener is None or listener.id != viewer.id:
                 raise Unauthenticated("Your token does not hold any more.")
             yield Release.of(row)

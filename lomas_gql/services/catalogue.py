@@ -162,6 +162,12 @@ async def own_releases(session: AsyncSession, viewer: Viewer, ids: Sequence[int]
     return [by_id.get(id) for id in ids]
 
 
+async def releases_by_id(session: AsyncSession, ids: set[int]) -> dict[int, Release]:
+    """These releases, whosever they are: for the server itself, which has asked before whose they are."""
+    found = await session.exec(_releases().where(col(Release.id).in_(ids)))
+    return {release.id: release for release in found}
+
+
 async def answers(session: AsyncSession, viewer: Viewer, ids: Sequence[int]) -> list[Answer | None]:
     """What the viewer's releases with these ids have answered, in their order."""
     mine = select(Release.id, Release.answer).where(Release.user_id == viewer.id, col(Release.id).in_(set(ids)))

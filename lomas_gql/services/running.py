@@ -22,14 +22,12 @@ from lomas_gql.progress import Progress
 from lomas_gql.services import catalogue, jobs, leases, settling
 from lomas_gql.services.jobs import Failed
 from lomas_gql.services.runtime import Runtime
+from lomas_gql.services.watching import POLL_SECONDS
 from lomas_gql.settings import Settings
 from lomas_gql.workers.pool import WorkerLost
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-
-POLL_SECONDS = 0.25
-"""How soon a follower sees a change, whichever server made it."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +73,17 @@ async def follow(runtime: Runtime, viewer: Viewer, release_id: int) -> AsyncIter
         DatabaseUnavailable: the database has been away for longer than a lease lasts.
     """
     seen: tuple[str, Progress | None] | None = None
-    while True:
-        release = await outlasting(runtime, partial(_own, runtime, viewer, release_id))
-        if release is None:
-            return
+    release = await outlasting(runtime, partial(_own, runtime, viewer, release_id))
+    # Looked at together with what others follow: whose it is was asked first, and does not change.
+    looked = partial(runtime.watch.next, runtime.database, release_id)
+    while release is not None:
         state = (release.status, progress_of(runtime, release))
         if state != seen:
             yield release
             seen = state
         if release.status != ReleaseStatus.RUNNING.value:
             return
-        await asyncio.sleep(POLL_SECONDS)
+        release = await outlasting(runtime, looked)
 
 
 async def outlasting(runtime: Runtime, ask: Callable[[], Awaitable[T]]) -> T:

@@ -18,6 +18,7 @@ from lomas_gql.metadata import Metadata
 from lomas_gql.privacy import PrivacyLoss
 from lomas_gql.services.jobs import Failed
 from lomas_gql.services.leases import Lease
+from lomas_gql.services.watching import Watch
 from lomas_gql.settings import Settings
 from lomas_gql.workers.pool import Workers
 
@@ -49,6 +50,8 @@ class Runtime:
     # The threads that ask them: one that hangs keeps the others of its source from starting.
     asking: dict[tuple[Source, Metadata], asyncio.Task[str | SourceUnavailable]] = field(default_factory=dict)
     readings: dict[Path, asyncio.Task[Path | SourceUnavailable]] = field(default_factory=dict)
+    # How releases are followed from here.
+    watch: Watch = field(default_factory=Watch)
     # The calls that run here now, by the id of their release.
     running: dict[int, asyncio.Task[Answer | Failed]] = field(default_factory=dict)
 
