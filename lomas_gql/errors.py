@@ -89,13 +89,13 @@ class DatasetUnavailable(LomasError):
 
 
 class SourceUnavailable(LomasError):
-    """The dataset's file cannot be read. It costs nothing; the owner has to act.
+    """The dataset's rows cannot be read. It costs nothing; the owner has to act.
 
-    Analysts get one message, whatever is wrong with the file; the reason is for the owner.
+    Analysts get one message, whatever is wrong with the source; the reason is for the owner.
     """
 
     def __init__(self, reason: str = "") -> None:
-        super().__init__("The dataset's file cannot be read now; its owner has to be told. Nothing was charged.")
+        super().__init__("The dataset's rows cannot be read now; its owner has to be told. Nothing was charged.")
         self.reason = reason
 
     def __reduce__(self) -> tuple[type[SourceUnavailable], tuple[str]]:

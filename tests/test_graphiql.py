@@ -6,13 +6,15 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, WebSocket, sync_playwright
 
 from lomas_gql.schema import playground
 from tests.conftest import Client, Server
+from tests.schema.test_streams import running_release
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # No name resolves, so that nothing but the server under test can be reached.
@@ -196,3 +198,19 @@ def test_a_subscription_follows_a_release_to_its_end(visit: Visit) -> None:
     visit.run("Sample")
     answer = json.loads(visit.answer('"rows"'))["data"]["release"]
     assert [row[0] for row in answer["result"]["sample"]["rows"]] == ["Gentoo"] * 10
+
+
+def test_another_token_ends_the_connection_of_the_earlier_one(visit: Visit, server: Server) -> None:
+    # The last test here: this release holds the user's one slot. In a thread, since the browser's loop has this one.
+    with ThreadPoolExecutor() as thread:
+        id = thread.submit(running_release, server, visit.client).result()
+    connections: list[WebSocket] = []
+    visit.page.on("websocket", lambda socket: connections.append(socket))
+    visit.sign_in()
+    visit.write(".graphiql-query-editor", f'subscription {{ release(id: "{id}") {{ status }} }}')
+    visit.run()
+    visit.answer('"RUNNING"')
+    [connection] = connections
+    assert not connection.is_closed()
+    visit.page.get_by_label("API token").fill("lomas_none")
+    visit.until(lambda: str(connection.is_closed()), "True")

@@ -19,7 +19,7 @@ class ErrorCode(Word):
 
     BUDGET_EXCEEDED = "BUDGET_EXCEEDED", "The query costs more than remains: a BudgetExceeded."
     INVALID_QUERY = "INVALID_QUERY", "The query cannot be run as it is: an InvalidQuery."
-    DATASET_UNAVAILABLE = "DATASET_UNAVAILABLE", "No such dataset for this viewer, or its file cannot be read now."
+    DATASET_UNAVAILABLE = "DATASET_UNAVAILABLE", "No such dataset for this viewer, or its rows cannot be read now."
     QUERY_ONGOING = "QUERY_ONGOING", "The viewer's earlier query is still running: a QueryOngoing."
     IDEMPOTENCY_CONFLICT = "IDEMPOTENCY_CONFLICT", "The key was used with another input: an IdempotencyConflict."
     LIBRARY_FAILED = "LIBRARY_FAILED", "Private rows were read and there is no answer: a LibraryFailed."
@@ -57,7 +57,7 @@ class InvalidQuery(UserError):
 
 
 @strawberry.type(
-    description="The dataset is unknown, removed or not granted to the viewer, which look the same; or its file "
+    description="The dataset is unknown, removed or not granted to the viewer, which look the same; or its rows "
     "cannot be read now. Nothing was charged."
 )
 class DatasetUnavailable(UserError):

@@ -34,6 +34,8 @@ from lomas_gql.services.runtime import Runtime
 log = logging.getLogger(__name__)
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+# Answers are one viewer's own, and GET's depend on what is accepted.
+_HEADERS = {"Cache-Control": "no-store", "Vary": "Accept", "X-Content-Type-Options": "nosniff"}
 # Of requests that GraphQL over HTTP calls well-formed, and that are refused all the same.
 _STATUSES = {
     "BAD_REQUEST": 400,
@@ -191,7 +193,9 @@ def _streamed(asked: Asked, context: Context, allowed: set[OperationType]) -> Re
         transport.heartbeat_interval,
         send_initial_heartbeat=False,
     )
-    return StreamingResponse(kept_alive(), headers=transport.headers)
+    return StreamingResponse(
+        kept_alive(), headers=_HEADERS | transport.headers | {"Cache-Control": "no-store, no-transform"}
+    )
 
 
 def _json(
@@ -199,4 +203,4 @@ def _json(
 ) -> Response:
     # A refusal is told in JSON to who wanted a stream, too.
     shown = GRAPHQL_TYPE if media_type == GRAPHQL_TYPE else JSON_TYPE
-    return Response(_ENCODER.encode(answer), status, headers, f"{shown}; charset=utf-8")
+    return Response(_ENCODER.encode(answer), status, _HEADERS | (headers or {}), f"{shown}; charset=utf-8")

@@ -118,6 +118,15 @@ def test_the_answer_is_of_the_type_that_the_client_likes_best(server: Server, ac
     assert '{"data":{"serverState":{"live":true}}}' in answer.text
 
 
+@pytest.mark.parametrize("accept", ["application/json", "application/graphql-response+json", "text/event-stream"])
+@pytest.mark.parametrize("query", [STATE, "{ nope }", ""])
+def test_nothing_between_keeps_an_answer_or_guesses_at_its_type(server: Server, accept: str, query: str) -> None:
+    answer = httpx.get(f"{server.url}/graphql", params={"query": query}, headers={"Accept": accept})
+    assert "no-store" in answer.headers["cache-control"]
+    assert answer.headers["vary"] == "Accept"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 def test_a_mutation_cannot_hide_behind_a_query(server: Server) -> None:
     document = "query A { __typename } mutation B { __typename }"
     client = server.user()

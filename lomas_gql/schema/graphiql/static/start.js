@@ -43,9 +43,13 @@ async function showViewer() {
   if (asked === token) Object.assign(document.getElementById("viewer"), said);
 }
 
+const wsClient = graphqlWs.createClient({ url: ws.href, connectionParams: authorization, retryAttempts: 0 });
+
 let pause;
 document.getElementById("token").addEventListener("input", (event) => {
   token = event.target.value.trim().replace(/^Bearer\s+/i, "");
+  // An open connection would go on under the earlier token.
+  wsClient.terminate();
   clearTimeout(pause);
   pause = setTimeout(showViewer, 300);
 });
@@ -54,7 +58,7 @@ const fetcher = GraphiQL.createFetcher({
   url: http,
   fetch: signedFetch,
   enableIncrementalDelivery: false,
-  wsClient: graphqlWs.createClient({ url: ws.href, connectionParams: authorization, retryAttempts: 0 }),
+  wsClient,
 });
 
 const examples = JSON.parse(document.getElementById("examples").textContent);
