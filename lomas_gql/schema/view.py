@@ -194,7 +194,7 @@ def _streamed(asked: Asked, context: Context, allowed: set[OperationType]) -> Re
         send_initial_heartbeat=False,
     )
     return StreamingResponse(
-        kept_alive(), headers=_HEADERS | transport.headers | {"Cache-Control": "no-store, no-transform"}
+        kept_alive(), headers={**_HEADERS, **transport.headers} | {"Cache-Control": "no-store, no-transform"}
     )
 
 
