@@ -207,7 +207,9 @@ def test_another_token_ends_the_connection_of_the_earlier_one(visit: Visit, serv
     connections: list[WebSocket] = []
     visit.page.on("websocket", lambda socket: connections.append(socket))
     visit.sign_in()
-    visit.write(".graphiql-query-editor", f'subscription {{ release(id: "{id}") {{ status }} }}')
+    visit.write(".graphiql-query-editor", f'subscription Listen {{ release(id: "{id}") {{ status }} }}')
+    # As above: asked for sooner, the operation would be that of the text before.
+    visit.until(lambda: visit.page.evaluate("localStorage.getItem('graphiql:operationName')"), "Listen")
     visit.run()
     visit.answer('"RUNNING"')
     [connection] = connections
