@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from smartnoise_sql import DEMO, Serving
+from serving import Serving
+from smartnoise_sql import DEMO
 
 from lomas_gql.database.engine import Database
 from lomas_gql.database.models import Dataset, Release, User
@@ -60,7 +61,7 @@ def main() -> None:
 def compare(folder: Path, datasets: int, releases: int, runs: int) -> None:
     names = write_catalogue(folder, datasets)
     token = asyncio.run(set_up(folder, names, releases))
-    with Serving(folder) as url:
+    with Serving(folder / "data") as url:
         clients = [Client(url, token) for _ in range(PARALLEL)]
         ways: dict[str, Callable[[], object]] = {
             "dashboard": lambda: dashboard(clients[0]),

@@ -26,7 +26,8 @@ import yaml
 from serving import Serving
 
 from lomas_gql.database.engine import Database
-from lomas_gql.datasets.sources import Source, prepare
+from lomas_gql.datasets.files import FileSource
+from lomas_gql.datasets.preparing import prepare
 from lomas_gql.libraries.smartnoise_sql.gate import gate
 from lomas_gql.libraries.smartnoise_sql.reader import DuckDBReader
 from lomas_gql.metadata import Metadata
@@ -111,7 +112,7 @@ def direct_reader(folder: Path, metadata: Metadata, sql: str) -> Callable[[], ob
     from snsql.metadata import Metadata as Theirs
     from snsql.sql.private_reader import PrivateReader
 
-    prepared = prepare(Source(str(folder / "large.csv")), metadata, folder / "direct")
+    prepared = prepare(FileSource(str(folder / "large.csv")), metadata, folder / "direct")
     reader = DuckDBReader()
     gated = gate(sql, metadata)
     reader.attach(Rows.mapped(prepared, metadata), gated)
