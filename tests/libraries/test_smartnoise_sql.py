@@ -291,3 +291,13 @@ def test_damaged_sql_is_refused_or_priced_and_nothing_else(penguin: Metadata, da
     except InvalidQuery:
         return
     assert cost.epsilon >= 1
+
+
+def test_a_query_that_is_prepared_once_draws_its_own_noise_on_the_rows_it_is_given(penguin: Metadata) -> None:
+    few, many = dummy_rows(penguin, 100, seed=0), dummy_rows(penguin, 10_000, seed=0)
+    counts = [run("SELECT COUNT(*) AS n FROM df", few, epsilon=0.01).rows[0][0] for _ in range(10)]
+    # Ten equal draws of Laplace noise of scale 100 are less likely than 1e-18.
+    assert len(set(counts)) > 1
+    assert run("SELECT COUNT(*) AS n FROM df", many, epsilon=0.01).rows[0][0] > 5_000
+    keyed = [run("SELECT species, COUNT(*) AS n FROM df GROUP BY species", few, epsilon=0.01).rows for _ in range(10)]
+    assert len({tuple(map(tuple, rows)) for rows in keyed}) > 1
