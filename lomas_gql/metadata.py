@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
+from lomas_gql.words import Engine
+
 TABLE = "df"
 """The name under which SQL sees the rows of any dataset."""
 
@@ -120,6 +122,8 @@ class Metadata:
     row_privacy: bool
     censor_dims: bool
     columns: tuple[Column, ...]
+    # What the source says, and no file of an owner's: it is set where a dataset is handed out.
+    engine: Engine = Engine.DUCKDB
 
     @classmethod
     def parse(cls, raw: object) -> Metadata:

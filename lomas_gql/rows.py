@@ -1,7 +1,8 @@
-"""Rows: a table whose cells already fit its metadata, as the libraries read it."""
+"""Rows whose cells fit their metadata, as the libraries read them: here, or where they are."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from lomas_gql.metadata import (
     Metadata,
     NumericColumn,
 )
+from lomas_gql.words import Engine
 
 if TYPE_CHECKING:
     import duckdb
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
 # Squares of integers within this bound fit a BIGINT; wider columns are shown to SQL as doubles, since an
 # overflow on one person's value would be an un-noised bit.
 _SAFE_INTEGER = 2**31
+
+SMALLEST = 1e-100
+"""What is closer to 0 than this is 0 to engines in place: the product of two such numbers raises in some."""
+LONGEST_TEXT = 2**16
+"""How many characters of a text engines in place are shown: what they make of longer ones may raise."""
 
 
 class Rows:
@@ -56,12 +63,29 @@ class Rows:
 
     def _projection(self) -> str:
         return ", ".join(
-            f'"{column.name}"{"::DOUBLE" if _is_wide(column) else ""} AS {self.metadata.sql_names[column.name]}'
+            f'"{column.name}"{"::DOUBLE" if is_wide(column) else ""} AS {self.metadata.sql_names[column.name]}'
             for column in self.metadata.columns
         )
 
 
-def _is_wide(column: object) -> bool:
+@dataclass(frozen=True)
+class RowsInPlace:
+    """Rows that stay in their engine, which answers SELECTs over them.
+
+    `connection` is open for one query: psycopg's connection in a read-only transaction, or a Spark session.
+    `projection` is a SELECT in the engine's own SQL. Its columns are `metadata.sql_names`; its cells are typed,
+    clamped, categorised and completed as those of `Rows`, and no cell can make it fail. Nothing in it comes from
+    a client.
+    """
+
+    engine: Engine
+    connection: Any
+    projection: str
+    metadata: Metadata
+
+
+def is_wide(column: object) -> bool:
+    """Whether SQL sees the whole numbers of a column as doubles."""
     return isinstance(column, NumericColumn) and (
         column.integer and max(abs(column.lower), abs(column.upper)) > _SAFE_INTEGER
     )

@@ -16,3 +16,11 @@ class Word(Enum):
         word._value_ = value
         word.description = description
         return word
+
+
+class Engine(Word):
+    """Where SmartNoise SQL runs on a dataset: beside its copied rows, or where the rows already are."""
+
+    DUCKDB = "DUCKDB", "In this server's own workers, on a prepared copy of the rows."
+    POSTGRESQL = "POSTGRESQL", "Inside PostgreSQL, where the rows are."
+    SPARK = "SPARK", "Inside Spark, where the rows are."

@@ -14,6 +14,7 @@ import polars as pl
 from lomas_gql.datasets.fetching import beginning, private_folder, save
 from lomas_gql.errors import SourceUnavailable
 from lomas_gql.settings import Settings
+from lomas_gql.words import Engine
 
 _HEADER_BYTES = 2**20
 
@@ -23,6 +24,7 @@ class FileSource:
     """A CSV or Parquet file on a disk that the server reads."""
 
     kind: ClassVar[str] = "file"
+    engine: ClassVar[Engine] = Engine.DUCKDB
     path: str
 
     def describe(self) -> str:

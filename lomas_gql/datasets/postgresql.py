@@ -13,7 +13,10 @@ import polars as pl
 
 from lomas_gql.datasets.fetching import CONNECT_SECONDS, LOOK_SECONDS, login, save
 from lomas_gql.errors import SourceUnavailable
+from lomas_gql.metadata import Metadata
+from lomas_gql.rows import RowsInPlace
 from lomas_gql.settings import Settings
+from lomas_gql.words import Engine
 
 if TYPE_CHECKING:
     import psycopg
@@ -46,6 +49,22 @@ WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
   AND has_column_privilege(c.oid, a.attnum, 'SELECT')
 ORDER BY a.attnum
 """
+_TYPES = """
+WITH RECURSIVE found AS (
+  SELECT a.attname, t.oid, t.typtype, t.typbasetype
+  FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+  JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
+    AND has_column_privilege(c.oid, a.attnum, 'SELECT')
+  UNION ALL
+  SELECT found.attname, t.oid, t.typtype, t.typbasetype
+  FROM found JOIN pg_catalog.pg_type t ON t.oid = found.typbasetype WHERE found.typtype = 'd'
+)
+SELECT attname, CASE WHEN found.typtype = 'e' THEN 'enum' WHEN n.nspname = 'pg_catalog' THEN t.typname::text
+  ELSE format('%%s.%%s', n.nspname, t.typname) END
+FROM found JOIN pg_catalog.pg_type t ON t.oid = found.oid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+WHERE found.typtype <> 'd'
+"""
 
 
 @dataclass(frozen=True)
@@ -57,6 +76,12 @@ class PostgresSource:
     table_schema: str
     table: str
     credentials: str
+    push_down: bool = True
+
+    @property
+    def engine(self) -> Engine:
+        """Where SmartNoise SQL runs: inside PostgreSQL, unless the owner wants the rows copied for it too."""
+        return Engine.POSTGRESQL if self.push_down else Engine.DUCKDB
 
     def describe(self) -> str:
         """In one line, for the owner."""
@@ -120,6 +145,45 @@ class PostgresSource:
         )
         return frame.select(pl.col(name).str.replace_many(_ESCAPES) for name in names)
 
+    def unfit_in_place(self, metadata: Metadata) -> list[str]:
+        """What keeps SmartNoise SQL from running inside PostgreSQL on these columns, if anything does.
+
+        Raises:
+            SourceUnavailable: the server does not answer, or the table is not there.
+        """
+        from lomas_gql.datasets.postgresql_projection import unfit_columns
+
+        with self.connection() as connection:
+            connection.execute(f"SET LOCAL statement_timeout = {int(LOOK_SECONDS * 1000)}")
+            unfit = unfit_columns(self._types(connection), metadata)
+            encoding = connection.execute("SHOW server_encoding").fetchone()
+        if encoding != ("UTF8",):
+            unfit.append("is in a database whose encoding is not UTF8, so that some text might not be readable")
+        return [*unfit, "give a view of it, or say push_down: false"] if unfit else []
+
+    @contextmanager
+    def in_place(self, metadata: Metadata, seconds: float) -> Iterator[RowsInPlace]:
+        """The rows where they are, for one query that takes at most `seconds`.
+
+        Raises:
+            SourceUnavailable: the server does not answer, a column cannot be read, or the query failed.
+        """
+        from psycopg import sql
+
+        from lomas_gql.datasets.postgresql_projection import projection, unfit_columns
+
+        with self.connection() as connection:
+            connection.execute(f"SET LOCAL statement_timeout = {int(seconds * 1000)}")
+            # Names of functions and operators mean PostgreSQL's own, whatever else this database holds.
+            connection.execute("SET LOCAL search_path = pg_catalog")
+            connection.execute("SET LOCAL standard_conforming_strings = on")
+            types = self._types(connection)
+            if unfit := unfit_columns(types, metadata):
+                raise SourceUnavailable(f"{self.describe()} {'; '.join(unfit)}")
+            table = sql.Identifier(self.table_schema, self.table)
+            written = projection(table, types, metadata).as_string(connection)
+            yield RowsInPlace(self.engine, connection, written, metadata)
+
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection]:
         """A transaction that can only read, with times in UTC.
@@ -165,6 +229,10 @@ class PostgresSource:
         if not found:
             raise SourceUnavailable(f"{self.describe()} is not there, or has no column that this role may read")
         return [(name, zoned, number) for name, zoned, number in found]
+
+    def _types(self, connection: psycopg.Connection) -> dict[str, str]:
+        """Each column's type, of a domain that which is behind it."""
+        return dict(connection.execute(_TYPES, (self.table_schema, self.table)).fetchall())
 
     def _copied(self, connection: psycopg.Connection, columns: list[tuple[str, bool]]) -> Generator[bytes]:
         from psycopg import sql

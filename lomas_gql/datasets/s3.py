@@ -14,6 +14,7 @@ import polars as pl
 from lomas_gql.datasets.fetching import CONNECT_SECONDS, LOOK_SECONDS, SILENT_SECONDS, login, save
 from lomas_gql.datasets.files import fetched_schema, table
 from lomas_gql.errors import SourceUnavailable
+from lomas_gql.words import Engine
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -30,6 +31,7 @@ class S3Source:
     """A CSV or Parquet object; `credentials` names an access key and its secret in the settings."""
 
     kind: ClassVar[str] = "s3"
+    engine: ClassVar[Engine] = Engine.DUCKDB
     endpoint: str
     bucket: str
     key: str

@@ -13,6 +13,8 @@ from lomas_gql.datasets.web import UrlSource
 from lomas_gql.errors import SourceUnavailable
 
 Source = FileSource | UrlSource | S3Source | PostgresSource
+# Those whose rows may stay where they are, if their `engine` says so.
+InPlaceSource = PostgresSource
 
 _KINDS: Mapping[str, type[Source]] = {kind.kind: kind for kind in (FileSource, UrlSource, S3Source, PostgresSource)}
 
@@ -20,6 +22,9 @@ _KINDS: Mapping[str, type[Source]] = {kind.kind: kind for kind in (FileSource, U
 def stored(source: Source) -> dict[str, Any]:
     """As the database keeps it. A file is its path alone, as it always was: the history holds digests of that."""
     facts = asdict(source)
+    # Written only where an owner says no: what was stored before push-down existed stays equal.
+    if facts.get("push_down") is True:
+        del facts["push_down"]
     return facts if isinstance(source, FileSource) else {"kind": source.kind, **facts}
 
 

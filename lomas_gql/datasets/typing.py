@@ -16,8 +16,8 @@ from lomas_gql.metadata import (
     NumericColumn,
 )
 
-_TRUE = ("true", "t", "yes", "y", "1", "1.0")
-_FALSE = ("false", "f", "no", "n", "0", "0.0")
+TRUE_WORDS = ("true", "t", "yes", "y", "1", "1.0")
+FALSE_WORDS = ("false", "f", "no", "n", "0", "0.0")
 
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 (columns hold no zone)
@@ -121,8 +121,8 @@ def _boolean(cell: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     if dtype == pl.Boolean:
         return cell
     text = cell.cast(pl.String, strict=False).str.strip_chars().str.to_lowercase()
-    yes, no = pl.when(text.is_in(_TRUE)).then(pl.lit(True)), pl.lit(False)
-    return yes.when(text.is_in(_FALSE)).then(no)
+    yes, no = pl.when(text.is_in(TRUE_WORDS)).then(pl.lit(True)), pl.lit(False)
+    return yes.when(text.is_in(FALSE_WORDS)).then(no)
 
 
 def _time(cell: pl.Expr, column: DatetimeColumn, dtype: pl.DataType) -> pl.Expr:

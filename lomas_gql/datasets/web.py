@@ -16,6 +16,7 @@ from lomas_gql.datasets.fetching import CONNECT_SECONDS, SILENT_SECONDS, login, 
 from lomas_gql.datasets.files import fetched_schema, table
 from lomas_gql.errors import SourceUnavailable
 from lomas_gql.settings import Settings
+from lomas_gql.words import Engine
 
 if TYPE_CHECKING:
     import httpx
@@ -28,6 +29,7 @@ class UrlSource:
     """A CSV or Parquet file at a URL; `credentials` names a user and password for HTTP's basic authentication."""
 
     kind: ClassVar[str] = "url"
+    engine: ClassVar[Engine] = Engine.DUCKDB
     # Not shown: some servers expect a secret in its query.
     url: str = field(repr=False)
     credentials: str | None = None

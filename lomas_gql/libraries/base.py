@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 from lomas_gql.errors import InvalidQuery
 from lomas_gql.metadata import Metadata
 from lomas_gql.privacy import DELTA_UNITS, PrivacyLoss
-from lomas_gql.rows import Rows
-from lomas_gql.words import Word
+from lomas_gql.rows import Rows, RowsInPlace
+from lomas_gql.words import Engine, Word
 
 T = TypeVar("T")
 
@@ -94,6 +94,31 @@ class DPQuery(Protocol):
 
     def run(self, rows: Rows, metadata: Metadata) -> Answer:
         """Runs the query on `rows`, dummy or private, and spends at most `cost`."""
+
+
+@runtime_checkable
+class InPlaceQuery(DPQuery, Protocol):
+    """A query that an engine can answer where the rows are."""
+
+    def run_in_place(self, rows: RowsInPlace, metadata: Metadata) -> Answer:
+        """As `run`, on private rows that stay in their engine."""
+
+
+def runs_in_place(query: DPQuery, metadata: Metadata) -> bool:
+    """Whether the query is answered where the rows are; else it needs a prepared copy of them."""
+    return metadata.engine is not Engine.DUCKDB and isinstance(query, InPlaceQuery)
+
+
+def priced(query: DPQuery, metadata: Metadata) -> PrivacyLoss:
+    """What a run on private rows would cost, where the query's library can run on this dataset.
+
+    Raises:
+        InvalidQuery: the query cannot be run, and why.
+    """
+    if metadata.engine is Engine.SPARK and not isinstance(query, InPlaceQuery):
+        message = "the rows of this dataset stay inside Spark, where SmartNoise SQL alone can run"
+        raise InvalidQuery.at("query", message=message)
+    return query.cost(metadata)
 
 
 def checked_epsilon(epsilon: float, *path: str) -> float:

@@ -93,10 +93,11 @@ class _PostgresAccess(_Access):
     table_schema: str = Field(default="public", min_length=1, alias="schema")
     table: str = Field(min_length=1)
     credentials_name: str = Field(min_length=1)
+    push_down: bool = True
 
     def source(self, file: Path) -> PostgresSource:
         """Where that is."""
-        return PostgresSource(self.url, self.table_schema, self.table, self.credentials_name)
+        return PostgresSource(self.url, self.table_schema, self.table, self.credentials_name, self.push_down)
 
 
 DatasetAccess = Annotated[_PathAccess | _S3Access | _PostgresAccess, Field(discriminator="database_type")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
@@ -42,7 +42,7 @@ class Granted:
 
     @property
     def metadata(self) -> Metadata:
-        return metadata_of(self.dataset)
+        return replace(metadata_of(self.dataset), engine=self.source.engine)
 
     @property
     def source(self) -> Source:

@@ -16,7 +16,7 @@ from lomas_gql.database.models import AuditKind, Dataset, Grant, User
 from lomas_gql.datasets.fetching import beginning
 from lomas_gql.datasets.files import FileSource
 from lomas_gql.datasets.s3 import S3Source
-from lomas_gql.datasets.sources import Source, stored
+from lomas_gql.datasets.sources import InPlaceSource, Source, stored
 from lomas_gql.datasets.typing import unfit_columns
 from lomas_gql.datasets.web import UrlSource
 from lomas_gql.errors import AdministrationError, SourceUnavailable
@@ -24,6 +24,7 @@ from lomas_gql.metadata import Metadata, MetadataError, Mistake, mistakes_in
 from lomas_gql.privacy import PrivacyLoss
 from lomas_gql.services import audit
 from lomas_gql.services.access import DatasetAccess, MetadataAccess
+from lomas_gql.words import Engine
 
 _MOST_METADATA = 2**22
 
@@ -161,7 +162,7 @@ def _checked_dataset(file: Path, index: int, entry: _Dataset, mistakes: _Mistake
         return source, {}
     try:
         metadata = Metadata.parse(facts)
-        for unfit in unfit_columns(source.schema(), metadata):
+        for unfit in unfit_columns(source.schema(), metadata) or _unfit_in_place(source, metadata):
             mistakes.add(file, [Mistake((*here, "dataset_access"), f"{source.describe()} {unfit}")])
     except MetadataError as error:
         mistakes.add(described.describe(), error.mistakes)
@@ -183,6 +184,13 @@ def _metadata(
     except SourceUnavailable as error:
         mistakes.add(file, [Mistake((*here, "metadata_access"), error.reason)])
     return None
+
+
+def _unfit_in_place(source: Source, metadata: Metadata) -> list[str]:
+    """What keeps SmartNoise SQL from running where the rows are."""
+    if not isinstance(source, InPlaceSource) or source.engine is Engine.DUCKDB:
+        return []
+    return source.unfit_in_place(metadata)
 
 
 async def _put_dataset(

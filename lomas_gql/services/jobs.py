@@ -15,9 +15,18 @@ import polars as pl
 from lomas_gql import progress
 from lomas_gql.datasets.dummy import dummy_rows
 from lomas_gql.datasets.preparing import prepare
-from lomas_gql.datasets.sources import Source
+from lomas_gql.datasets.sources import InPlaceSource, Source
 from lomas_gql.errors import ConditionTooRare, InvalidQuery, Overspent, SourceUnavailable
-from lomas_gql.libraries.base import Answer, DPQuery, Library, Table, first_line, table_of
+from lomas_gql.libraries.base import (
+    Answer,
+    DPQuery,
+    InPlaceQuery,
+    Library,
+    Table,
+    first_line,
+    priced,
+    table_of,
+)
 from lomas_gql.libraries.smartnoise_synth.query import sample
 from lomas_gql.metadata import Metadata
 from lomas_gql.privacy import PrivacyLoss
@@ -46,7 +55,7 @@ class Failed:
 def estimate(query: DPQuery, metadata: Metadata) -> PrivacyLoss | InvalidQuery:
     """The query's cost. There are no rows here."""
     try:
-        return query.cost(metadata)
+        return priced(query, metadata)
     except BaseException as error:  # noqa: BLE001 (a panic of Rust is no Exception; whatever it is, it is the query's)
         return _refusal(error)
 
@@ -54,7 +63,7 @@ def estimate(query: DPQuery, metadata: Metadata) -> PrivacyLoss | InvalidQuery:
 def preflight(query: DPQuery, metadata: Metadata, rows: int) -> PrivacyLoss | InvalidQuery:
     """The query's cost, once it is known to run: it is tried on dummy rows, unless that takes too long."""
     try:
-        cost = query.cost(metadata)
+        cost = priced(query, metadata)
         if query.library is not Library.SMARTNOISE_SYNTH:
             query.run(dummy_rows(metadata, rows, seed=0), metadata)
         return cost
@@ -65,21 +74,33 @@ def preflight(query: DPQuery, metadata: Metadata, rows: int) -> PrivacyLoss | In
 def attempt(query: DPQuery, metadata: Metadata, rows: int, seed: int) -> Tried | InvalidQuery:
     """The query's cost and its answer on dummy rows."""
     try:
-        return Tried(query.cost(metadata), query.run(dummy_rows(metadata, rows, seed), metadata))
+        return Tried(priced(query, metadata), query.run(dummy_rows(metadata, rows, seed), metadata))
     except BaseException as error:  # noqa: BLE001 (as above: these rows are made up)
         return _refusal(error)
 
 
 def release(
-    query: DPQuery, metadata: Metadata, cost: PrivacyLoss, prepared: Path, progress_file: Path
+    query: DPQuery,
+    metadata: Metadata,
+    cost: PrivacyLoss,
+    rows: Path | InPlaceSource,
+    seconds: float,
+    progress_file: Path,
 ) -> Answer | Failed:
-    """The query's answer on the private rows, where it still costs what was charged."""
+    """The query's answer on the private rows, where it still costs what was charged; given up after `seconds`.
+
+    `rows` is their prepared file, or where they stay.
+    """
     try:
-        if not query.cost(metadata) <= cost:
+        if not priced(query, metadata) <= cost:
             return Failed("the cost was another when it was charged")
         progress.told_in(progress_file)
         progress.tell(None, "running")
-        return query.run(_mapped(prepared, metadata), metadata)
+        if isinstance(rows, Path):
+            return query.run(_mapped(rows, metadata), metadata)
+        assert isinstance(query, InPlaceQuery)
+        with rows.in_place(metadata, seconds) as opened:
+            return query.run_in_place(opened, metadata)
     except Overspent as error:
         return Failed("Overspent", error.spent)
     except ConditionTooRare as error:
@@ -120,6 +141,17 @@ def prepared_rows(source: Source, metadata: Metadata, folder: Path) -> Path | So
         return error
     except BaseException as error:  # noqa: BLE001 (a damaged file; its text may hold a cell)
         return SourceUnavailable(type(error).__name__)
+
+
+def unfit_in_place(source: InPlaceSource, metadata: Metadata) -> SourceUnavailable | None:
+    """Why the rows of a dataset cannot be queried where they are, if so."""
+    try:
+        unfit = source.unfit_in_place(metadata)
+    except SourceUnavailable as error:
+        return error
+    except BaseException as error:  # noqa: BLE001 (as above)
+        return SourceUnavailable(type(error).__name__)
+    return SourceUnavailable(f"{source.describe()} {'; '.join(unfit)}") if unfit else None
 
 
 def warm() -> None:

@@ -1,4 +1,4 @@
-"""A dataset's rows, ready for a worker: which version there is, and its prepared file."""
+"""A dataset's rows, ready for a worker: which version there is, and its prepared file or where the rows stay."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from lomas_gql.datasets.files import FileSource
 from lomas_gql.datasets.preparing import drop_old, held, prepared_path
 from lomas_gql.datasets.preparing import version as version_of
-from lomas_gql.datasets.sources import Source
+from lomas_gql.datasets.sources import InPlaceSource, Source
 from lomas_gql.errors import SourceUnavailable
+from lomas_gql.libraries.base import DPQuery, runs_in_place
 from lomas_gql.metadata import Metadata
 from lomas_gql.services import jobs
 from lomas_gql.services.catalogue import Granted
@@ -27,6 +29,14 @@ _LOOK_SECONDS = 30.0
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Ready:
+    """Rows that a release can begin with: their version, and their prepared file or where they stay."""
+
+    version: str
+    rows: Path | InPlaceSource
+
+
 async def version(runtime: Runtime, granted: Granted) -> str:
     """Names the rows and metadata that the dataset has now. A remote source is asked once in TRUST_SECONDS.
 
@@ -35,6 +45,27 @@ async def version(runtime: Runtime, granted: Granted) -> str:
     """
     with _logged(granted):
         return await _version(runtime, granted)
+
+
+async def ready(runtime: Runtime, granted: Granted, query: DPQuery) -> Ready:
+    """The rows as the query's library takes them: where they are if it can, else prepared.
+
+    Raises:
+        SourceUnavailable: the rows cannot be read, or not in place.
+    """
+    if not runs_in_place(query, granted.metadata):
+        path = await prepared(runtime, granted)
+        return Ready(path.stem, path)
+    source = granted.source
+    assert isinstance(source, InPlaceSource)
+    with _logged(granted):
+        version = await _version(runtime, granted)
+        check = runtime.checks.get(version)
+        if check is None:
+            check = asyncio.create_task(_checked(runtime, source, granted.metadata, version))
+            runtime.checks[version] = check
+        _usable(await asyncio.shield(check))
+    return Ready(version, source)
 
 
 async def prepared(runtime: Runtime, granted: Granted) -> Path:
@@ -84,6 +115,20 @@ async def _looked_up(runtime: Runtime, source: Source, metadata: Metadata) -> tu
     except TimeoutError:
         found = SourceUnavailable(f"{source.describe()} cannot be asked: it takes too long")
     return found, asyncio.get_running_loop().time() + TRUST_SECONDS
+
+
+async def _checked(
+    runtime: Runtime, source: InPlaceSource, metadata: Metadata, version: str
+) -> SourceUnavailable | None:
+    """Why this version of the rows cannot be queried in place, if so; that is remembered for a short while."""
+    found: SourceUnavailable | None
+    try:
+        found = await runtime.private.call(jobs.unfit_in_place, runtime.settings.check_seconds, source, metadata)
+    except WorkerLost as lost:
+        found = SourceUnavailable(str(lost))
+    if found is not None:
+        asyncio.get_running_loop().call_later(TRUST_SECONDS, runtime.checks.pop, version, None)
+    return found
 
 
 def _asked(source: Source, metadata: Metadata) -> str | SourceUnavailable:

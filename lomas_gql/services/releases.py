@@ -218,7 +218,7 @@ async def _reserved(
     ledger.check_query_cap(granted.dataset, cost)
     if not cost <= granted.remaining:
         raise BudgetExceeded(cost, granted.remaining)
-    prepared = await preparation.prepared(runtime, granted)
+    ready = await preparation.ready(runtime, granted, asked.query)
     reservation = Reservation(
         user_id=viewer.id,
         dataset_id=granted.id,
@@ -227,11 +227,11 @@ async def _reserved(
         query=asked.sent,
         digest=asked.digest(),
         key=key,
-        dataset_version=prepared.stem,
+        dataset_version=ready.version,
     )
     slots = runtime.settings.running_per_user
     release = await ledger.reserve(runtime.database, reservation, runtime.lease, slots)
-    return release, Work(asked.query, granted.metadata, prepared)
+    return release, Work(asked.query, granted.metadata, ready.rows)
 
 
 async def _tried(runtime: Runtime, viewer: Viewer, asked: Input, metadata: Metadata) -> PrivacyLoss:

@@ -15,6 +15,7 @@ from lomas_gql import progress
 from lomas_gql.auth import Viewer
 from lomas_gql.database.models import Release, ReleaseStatus
 from lomas_gql.datasets.preparing import KEEP_SECONDS, held
+from lomas_gql.datasets.sources import InPlaceSource
 from lomas_gql.errors import CANCELLED, DatabaseUnavailable, LibraryFailed, ReleaseNotRunning
 from lomas_gql.libraries.base import Answer, DPQuery, Library
 from lomas_gql.metadata import Metadata
@@ -36,7 +37,8 @@ class Work:
 
     query: DPQuery
     metadata: Metadata
-    prepared: Path
+    # The prepared file, or where the rows stay.
+    rows: Path | InPlaceSource
 
 
 def start(runtime: Runtime, release: Release, work: Work) -> asyncio.Task[Answer]:
@@ -142,10 +144,10 @@ async def _called(runtime: Runtime, release: Release, work: Work) -> Answer | Fa
     file = _progress_file(runtime, release)
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     seconds = seconds_for(runtime.settings, work.query.library)
-    keeping = asyncio.create_task(_keep_held(work.prepared))
+    keeping = asyncio.create_task(_keep_held(work.rows))
     try:
         return await runtime.private.call(
-            jobs.release, seconds, work.query, work.metadata, release.cost, work.prepared, file
+            jobs.release, seconds, work.query, work.metadata, release.cost, work.rows, seconds, file
         )
     except WorkerLost as lost:
         return Failed(str(lost))
@@ -154,10 +156,10 @@ async def _called(runtime: Runtime, release: Release, work: Work) -> Answer | Fa
         file.unlink(missing_ok=True)
 
 
-async def _keep_held(prepared: Path) -> None:
+async def _keep_held(rows: Path | InPlaceSource) -> None:
     """Holds a prepared file for a release that waits for a worker: its dataset may change meanwhile."""
-    while True:
-        held(prepared)
+    while isinstance(rows, Path):
+        held(rows)
         await asyncio.sleep(KEEP_SECONDS / 5)
 
 

@@ -49,6 +49,10 @@ class Runtime:
     )
     # The threads that ask them: one that hangs keeps the others of its source from starting.
     asking: dict[tuple[Source, Metadata], asyncio.Task[str | SourceUnavailable]] = field(default_factory=dict)
+    # Whether versions whose rows stay where they are can be queried there.
+    checks: LRUCache[str, asyncio.Task[SourceUnavailable | None]] = field(
+        default_factory=lambda: LRUCache(maxsize=10_000)
+    )
     readings: dict[Path, asyncio.Task[Path | SourceUnavailable]] = field(default_factory=dict)
     # How releases are followed from here.
     watch: Watch = field(default_factory=Watch)

@@ -27,8 +27,8 @@ from lomas_gql.libraries.base import (
 )
 from lomas_gql.metadata import Metadata
 from lomas_gql.privacy import PrivacyLoss
-from lomas_gql.rows import Rows
-from lomas_gql.words import Word
+from lomas_gql.rows import Rows, RowsInPlace
+from lomas_gql.words import Engine, Word
 
 if TYPE_CHECKING:
     from snsql.sql.private_reader import PrivateReader
@@ -97,6 +97,9 @@ class SmartnoiseSqlQuery:
     def run(self, rows: Rows, metadata: Metadata) -> Answer:
         return Answer(self.library, table=self._prepared(metadata).answer(rows))
 
+    def run_in_place(self, rows: RowsInPlace, metadata: Metadata) -> Answer:
+        return Answer(self.library, table=self._prepared(metadata).answer(rows))
+
     def _prepared(self, metadata: Metadata) -> _Prepared:
         choices = tuple((choice.statistic, choice.mechanism) for choice in self.mechanisms or ())
         return _prepared(self.sql, self.epsilon, self.delta, choices, self.postprocess, metadata)
@@ -124,11 +127,12 @@ class _Prepared:
             raise InvalidQuery.at(*_PATH, "delta", message=message)
         self.reader = _private_reader(epsilon, delta, choices, metadata, censors=self.censors)
         self.sql = str(self.gated.query)
-        self.cost = self._checked()
+        self.cost = self._checked(metadata)
         self.query = self.reader.parse_query_string(self.sql)
 
-    def _checked(self) -> PrivacyLoss:
+    def _checked(self, metadata: Metadata) -> PrivacyLoss:
         """What the library charges for it, once each column that leaves is known to carry noise."""
+        from lomas_gql.libraries.smartnoise_sql.conditions import write_conditions
         from lomas_gql.libraries.smartnoise_sql.gate import refuse
 
         try:
@@ -136,6 +140,8 @@ class _Prepared:
             epsilon, delta = self.reader.get_privacy_cost(self.sql)
         except Exception as error:  # noqa: BLE001 (the library raises plain ValueErrors and more; no rows here)
             raise refuse(self.gated.told(first_line(error))) from None
+        if metadata.engine is not Engine.DUCKDB:
+            write_conditions(subquery, self.gated, metadata)
         mechanisms = [s.mechanism for s in subquery._select_symbols if not s.is_grouping_column]
         if not mechanisms:
             raise refuse("the query has no aggregate: use COUNT, SUM, AVG, VAR or STDDEV")
@@ -151,11 +157,13 @@ class _Prepared:
         delta = float(delta) if advanced or gaussian or self.censors else 0.0
         return checked_cost(PrivacyLoss.charged(float(epsilon), delta, per=None if advanced else self.epsilon))
 
-    def answer(self, rows: Rows) -> Table:
+    def answer(self, rows: Rows | RowsInPlace) -> Table:
         import numpy as np
         from snsql._ast.ast import TableColumn
 
-        self.reader.reader.attach(rows, self.gated)
+        from lomas_gql.libraries.smartnoise_sql.reader import reader_of
+
+        self.reader.reader = reader_of(rows, self.gated)
         self.reader.odometer.reset()
         # The root of a negative noisy variance is NaN, which the library makes 0: no warning is due.
         with np.errstate(all="ignore"):

@@ -1,22 +1,25 @@
-"""SmartNoise SQL's reader over prepared rows in DuckDB, in place of the library's PandasReader."""
+"""SmartNoise SQL's readers: over prepared rows in DuckDB, in place of the library's PandasReader, or in place."""
 
 from __future__ import annotations
 
 import copy
-import itertools
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from snsql._ast import ast
-from snsql._ast.tokens import SqlExpr, Token
+from snsql._ast.tokens import Token
 from snsql.sql._mechanisms.base import AdditiveNoiseMechanism
 from snsql.sql.privacy import Mechanisms
 from snsql.sql.private_reader import PrivateReader
 from snsql.sql.reader.base import SqlReader
 
+from lomas_gql.libraries.smartnoise_sql.completion import completed
+from lomas_gql.libraries.smartnoise_sql.conditions import Replaced, asked
+from lomas_gql.rows import Rows, RowsInPlace
+from lomas_gql.words import Engine
+
 if TYPE_CHECKING:
     from lomas_gql.libraries.smartnoise_sql.gate import Gated
-    from lomas_gql.rows import Rows
 
 
 class DuckDBReader(SqlReader):  # type: ignore[misc]
@@ -36,27 +39,20 @@ class DuckDBReader(SqlReader):  # type: ignore[misc]
         assert self.rows is not None
         assert self.gated is not None
         for where in query.find_nodes(ast.Where):
-            where.condition = where.condition if isinstance(where.condition, _Try) else _Try(where.condition)
+            where.condition = _Try(asked(where))
         names, found = self.rows.execute(str(query))
-        return [tuple(names), *self._completed(query, found)]
+        return [tuple(names), *completed(query, self.gated, self.rows.metadata, found)]
 
-    def _completed(self, query: ast.Query, found: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """`found` in an order that no row decides; with public keys, one row for each combination of them.
 
-        A group without rows has no values, which the library takes as 0 before it adds noise.
-        """
-        assert self.gated is not None
-        assert self.rows is not None
-        places = {s.expression.colname: i for i, s in enumerate(query._select_symbols) if s.is_grouping_column}
-        names = self.rows.metadata.sql_names
-        positions = [places[names[name]] for name in self.gated.grouping]
-        if not positions:
-            return found
-        by_key = {tuple(row[i] for i in positions): row for row in found}
-        if self.gated.keys is None:
-            return [by_key[key] for key in sorted(by_key, key=_order)]
-        width = len(query._select_symbols)
-        return [by_key.get(key) or _empty(key, positions, width) for key in itertools.product(*self.gated.keys)]
+def reader_of(rows: Rows | RowsInPlace, gated: Gated) -> SqlReader:
+    """The reader that answers the gated query on these rows, wherever they are."""
+    if isinstance(rows, Rows):
+        reader = DuckDBReader()
+        reader.attach(rows, gated)
+        return reader
+    from lomas_gql.libraries.smartnoise_sql.postgresql import InPostgresReader
+
+    return {Engine.POSTGRESQL: InPostgresReader}[rows.engine](rows, gated)
 
 
 class OneQueryReader(PrivateReader):  # type: ignore[misc]
@@ -104,20 +100,8 @@ def _scaled(
     return mechanism(epsilon, delta=delta, sensitivity=sensitivity, max_contrib=max_contrib)
 
 
-class _Try(SqlExpr):  # type: ignore[misc]
+class _Try(Replaced):
     """DuckDB's TRY: null where the expression fails, so that a failure on one row is no answer about it."""
 
-    def __init__(self, expression: Any) -> None:
-        self.expression = expression
-
     def children(self) -> list[Any]:
-        return [Token("TRY"), Token("("), self.expression, Token(")")]
-
-
-def _order(key: tuple[Any, ...]) -> list[tuple[bool, str]]:
-    return [(value is None, str(value)) for value in key]
-
-
-def _empty(key: tuple[Any, ...], positions: list[int], width: int) -> tuple[Any, ...]:
-    values = dict(zip(positions, key, strict=True))
-    return tuple(values.get(i) for i in range(width))
+        return [Token("TRY"), Token("("), self.asked, Token(")")]
