@@ -36,8 +36,9 @@ def create_app(settings: Settings | None = None) -> Starlette:
         settings=settings,
         database=Database(settings.url, SERVER_SECONDS),
         lease=lease_of_this_process(host_name(), settings.lease_seconds),
-        public=Workers(settings.public_workers, settings.worker_megabytes),
-        private=Workers(settings.private_workers, settings.worker_megabytes),
+        # One at a time for each user: who asks for a lot waits for himself. Releases have slots in the ledger.
+        public=_workers(settings, settings.public_workers, each=1),
+        private=_workers(settings, settings.private_workers),
     )
 
     @asynccontextmanager
@@ -73,6 +74,12 @@ def create_app(settings: Settings | None = None) -> Starlette:
     )
     app.state.runtime = runtime
     return app
+
+
+def _workers(settings: Settings, count: int, each: int | None = None) -> Workers:
+    return Workers(
+        count, settings.worker_megabytes, waiting=settings.queue_length, calls=settings.worker_calls, each=each
+    )
 
 
 async def _take_over(runtime: Runtime) -> None:

@@ -53,6 +53,18 @@ class DatabaseUnavailable(LomasError):
         self.reason = reason
 
 
+class ServerBusy(LomasError):
+    """As many calls wait for a worker as may wait, or as may wait for one user. It costs nothing."""
+
+    code = "SERVER_BUSY"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The server has as many queries waiting as it takes, or as it takes of you. Nothing was charged; try "
+            "again in a moment."
+        )
+
+
 class AdministrationError(LomasError):
     """A command cannot be carried out; the message says why and what to do."""
 

@@ -67,6 +67,16 @@ class Settings(BaseSettings):
     worker_megabytes: int = Field(
         default=4096, ge=1024, description="Memory limit of one worker process; over it, the process ends."
     )
+    worker_calls: int = Field(
+        default=5000, ge=1, description="Calls of one worker process, after which a fresh one follows it."
+    )
+    queue_length: int = Field(
+        default=500,
+        ge=1,
+        le=100_000,
+        description="Calls that may wait for the private workers of a server process, and as many for its public "
+        "ones; who comes when it is full is refused, for free. One user may take half of it.",
+    )
     check_seconds: float = Field(
         default=30, gt=0, le=3600, description="Time limit of an estimate or a dummy run, in seconds."
     )

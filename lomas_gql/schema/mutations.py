@@ -18,6 +18,7 @@ from lomas_gql.schema.problems import (
     LibraryFailed,
     QueryOngoing,
     ReleaseNotRunning,
+    ServerBusy,
     UserError,
     problem_of,
 )
@@ -74,11 +75,11 @@ class Cancelled:
 
 
 EstimateResult: TypeAlias = Annotated[
-    Estimate | InvalidQuery | DatasetUnavailable,
+    Estimate | InvalidQuery | DatasetUnavailable | ServerBusy,
     strawberry.union("EstimateResult", description="An estimate, or why there is none."),
 ]
 DummyResult: TypeAlias = Annotated[
-    DummyRun | InvalidQuery | DatasetUnavailable | LibraryFailed,
+    DummyRun | InvalidQuery | DatasetUnavailable | LibraryFailed | ServerBusy,
     strawberry.union("DummyResult", description="A dummy run, or why there is none."),
 ]
 ExecuteResult: TypeAlias = Annotated[
@@ -88,12 +89,13 @@ ExecuteResult: TypeAlias = Annotated[
     | DatasetUnavailable
     | QueryOngoing
     | IdempotencyConflict
-    | LibraryFailed,
+    | LibraryFailed
+    | ServerBusy,
     strawberry.union("ExecuteResult", description="A release, or why there is none."),
 ]
 
 SubmitResult: TypeAlias = Annotated[
-    Submitted | BudgetExceeded | InvalidQuery | DatasetUnavailable | QueryOngoing | IdempotencyConflict,
+    Submitted | BudgetExceeded | InvalidQuery | DatasetUnavailable | QueryOngoing | IdempotencyConflict | ServerBusy,
     strawberry.union("SubmitResult", description="A running release, or why there is none."),
 ]
 CancelResult: TypeAlias = Annotated[

@@ -22,6 +22,7 @@ class ErrorCode(Word):
     DATASET_UNAVAILABLE = "DATASET_UNAVAILABLE", "No such dataset for this viewer, or its rows cannot be read now."
     QUERY_ONGOING = "QUERY_ONGOING", "The viewer's earlier query is still running: a QueryOngoing."
     IDEMPOTENCY_CONFLICT = "IDEMPOTENCY_CONFLICT", "The key was used with another input: an IdempotencyConflict."
+    SERVER_BUSY = "SERVER_BUSY", "Too many queries wait already: a ServerBusy."
     LIBRARY_FAILED = "LIBRARY_FAILED", "Private rows were read and there is no answer: a LibraryFailed."
     RELEASE_NOT_RUNNING = "RELEASE_NOT_RUNNING", "There is nothing to cancel: a ReleaseNotRunning."
 
@@ -77,6 +78,14 @@ class IdempotencyConflict(UserError):
 
 
 @strawberry.type(
+    description="As many queries wait for a worker as may wait, of all users or of the viewer. Nothing was charged: "
+    "ask again in a moment. `serverState` tells how many wait."
+)
+class ServerBusy(UserError):
+    pass
+
+
+@strawberry.type(
     description="The library gave no answer on the private rows. `message` never depends on them. The charge stays."
 )
 class LibraryFailed(UserError):
@@ -112,6 +121,8 @@ def problem_of(error: errors.LomasError) -> UserError | None:
             return QueryOngoing(code=ErrorCode.QUERY_ONGOING, message=error.message, release_id=id)
         case errors.IdempotencyConflict():
             return IdempotencyConflict(code=ErrorCode.IDEMPOTENCY_CONFLICT, message=error.message)
+        case errors.ServerBusy():
+            return ServerBusy(code=ErrorCode.SERVER_BUSY, message=error.message)
         case errors.ReleaseNotRunning():
             return ReleaseNotRunning(code=ErrorCode.RELEASE_NOT_RUNNING, message=error.message)
         case errors.LibraryFailed(library=library, cost=cost):

@@ -14,6 +14,7 @@ from lomas_gql.schema.context import Info
 from lomas_gql.schema.ids import Listing, number_in
 from lomas_gql.schema.types import Dataset, DatasetConnection, Node, Release, Viewer
 from lomas_gql.services import catalogue
+from lomas_gql.workers.pool import Workers
 
 _PACKAGES = {
     Library.OPENDP: "opendp",
@@ -68,12 +69,39 @@ class Limits:
     max_sample_rows: int = strawberry.field(description="Synthetic rows in one answer.")
 
 
+@strawberry.type(
+    description="Worker processes of one kind and the queue before them, of the server process that answers: of "
+    "several behind one address each has its own."
+)
+class WorkerPool:
+    workers: int = strawberry.field(description="How many calls can run at the same time.")
+    running: int = strawberry.field(description="Calls that run now.")
+    waiting: int = strawberry.field(description="Calls that wait, each user's in turn with those of others.")
+    capacity: int = strawberry.field(
+        description="How many may run and wait together: who comes then is refused with `SERVER_BUSY`. One user may "
+        "have half of it, and fewer the fuller it is."
+    )
+
+    @classmethod
+    def of(cls, workers: Workers) -> WorkerPool:
+        """As it is now."""
+        load = workers.load()
+        return cls(workers=load.workers, running=load.running, waiting=load.waiting, capacity=load.capacity)
+
+
 @strawberry.type(description="The state of this server, open to everybody.")
 class ServerState:
     live: bool = strawberry.field(description="Whether it answers queries.")
     version: str = strawberry.field(description="The version of this server.")
     libraries: list[LibraryInfo] = strawberry.field(description="The libraries that it runs.")
     limits: Limits = strawberry.field(description="What one request may ask for.")
+    public_workers: WorkerPool = strawberry.field(
+        description="Those for estimates, dummy runs and sampling, which never see a private row."
+    )
+    private_workers: WorkerPool = strawberry.field(
+        description="Those for queries on private rows. They tell how busy all users together are, and so how long "
+        "queries take."
+    )
 
 
 @strawberry.type(description="What can be read. Reading is free.")
@@ -88,6 +116,8 @@ class Query:
             live=True,
             version=__version__,
             libraries=_LIBRARIES,
+            public_workers=WorkerPool.of(info.context.runtime.public),
+            private_workers=WorkerPool.of(info.context.runtime.private),
             limits=Limits(
                 max_depth=limits.MAX_DEPTH,
                 max_fields=limits.MAX_FIELDS,

@@ -20,7 +20,7 @@ from lomas_gql.metadata import Metadata
 from lomas_gql.services import jobs
 from lomas_gql.services.catalogue import Granted
 from lomas_gql.services.runtime import Runtime
-from lomas_gql.workers.pool import WorkerLost
+from lomas_gql.workers.pool import Turn, WorkerLost
 
 T = TypeVar("T")
 TRUST_SECONDS = 5.0
@@ -62,7 +62,10 @@ async def ready(runtime: Runtime, granted: Granted, query: DPQuery) -> Ready:
         version = await _version(runtime, granted)
         check = runtime.checks.get(version)
         if check is None:
-            check = asyncio.create_task(_checked(runtime, source, granted.metadata, version))
+            # In the dataset's own name, as for a reading.
+            place = runtime.private.take(version)
+            check = asyncio.create_task(_checked(runtime, source, granted.metadata, version, place))
+            check.add_done_callback(lambda _: place.leave())
             runtime.checks[version] = check
         _usable(await asyncio.shield(check))
     return Ready(version, source)
@@ -73,6 +76,7 @@ async def prepared(runtime: Runtime, granted: Granted) -> Path:
 
     Raises:
         SourceUnavailable: the rows cannot be read.
+        ServerBusy: they would have to be read now, and too many calls wait already.
     """
     with _logged(granted):
         folder = runtime.settings.cache_dir / str(granted.id)
@@ -83,7 +87,10 @@ async def prepared(runtime: Runtime, granted: Granted) -> Path:
             return ready
         reading = runtime.readings.get(ready)
         if reading is None:
-            reading = runtime.readings[ready] = asyncio.create_task(_read(runtime, granted, ready))
+            # In the dataset's own name: who else waits for its rows should not wait for one user's share.
+            place = runtime.private.take(ready.parent)
+            reading = runtime.readings[ready] = asyncio.create_task(_read(runtime, granted, ready, place))
+            reading.add_done_callback(lambda _: place.leave())
         return _usable(await asyncio.shield(reading))
 
 
@@ -118,12 +125,13 @@ async def _looked_up(runtime: Runtime, source: Source, metadata: Metadata) -> tu
 
 
 async def _checked(
-    runtime: Runtime, source: InPlaceSource, metadata: Metadata, version: str
+    runtime: Runtime, source: InPlaceSource, metadata: Metadata, version: str, place: Turn
 ) -> SourceUnavailable | None:
     """Why this version of the rows cannot be queried in place, if so; that is remembered for a short while."""
     found: SourceUnavailable | None
     try:
-        found = await runtime.private.call(jobs.unfit_in_place, runtime.settings.check_seconds, source, metadata)
+        async with place as worker:
+            found = await worker.call(jobs.unfit_in_place, runtime.settings.check_seconds, source, metadata)
     except WorkerLost as lost:
         found = SourceUnavailable(str(lost))
     if found is not None:
@@ -140,7 +148,7 @@ def _asked(source: Source, metadata: Metadata) -> str | SourceUnavailable:
         return SourceUnavailable(f"{source.describe()} cannot be asked: {type(error).__name__}")
 
 
-async def _read(runtime: Runtime, granted: Granted, ready: Path) -> Path | SourceUnavailable:
+async def _read(runtime: Runtime, granted: Granted, ready: Path, place: Turn) -> Path | SourceUnavailable:
     """The prepared file. A failure is remembered for as long as it took, so that half of the time is left."""
     loop = asyncio.get_running_loop()
     source = granted.source
@@ -148,7 +156,7 @@ async def _read(runtime: Runtime, granted: Granted, ready: Path) -> Path | Sourc
     try:
         async with nullcontext() if isinstance(source, FileSource) else runtime.fetching:
             began = loop.time()
-            found = await _read_by_worker(runtime, source, granted.metadata, ready.parent)
+            found = await _read_by_worker(runtime, source, granted.metadata, ready.parent, place)
         if isinstance(found, SourceUnavailable):
             remembered = max(TRUST_SECONDS, loop.time() - began)
         return found
@@ -157,12 +165,11 @@ async def _read(runtime: Runtime, granted: Granted, ready: Path) -> Path | Sourc
 
 
 async def _read_by_worker(
-    runtime: Runtime, source: Source, metadata: Metadata, folder: Path
+    runtime: Runtime, source: Source, metadata: Metadata, folder: Path, place: Turn
 ) -> Path | SourceUnavailable:
     try:
-        return await runtime.private.call(
-            jobs.prepared_rows, runtime.settings.prepare_seconds, source, metadata, folder
-        )
+        async with place as worker:
+            return await worker.call(jobs.prepared_rows, runtime.settings.prepare_seconds, source, metadata, folder)
     except WorkerLost as lost:
         return SourceUnavailable(str(lost))
 

@@ -30,7 +30,7 @@ from lomas_gql.services.catalogue import Granted
 from lomas_gql.services.ledger import Reservation
 from lomas_gql.services.running import Work
 from lomas_gql.services.runtime import Runtime
-from lomas_gql.workers.pool import WorkerLost
+from lomas_gql.workers.pool import Worker, WorkerLost
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -130,7 +130,7 @@ async def execute(
     Raises:
         Forbidden: the viewer may not query.
         DatasetUnavailable, InvalidQuery, BudgetExceeded, QueryOngoing, IdempotencyConflict,
-        SourceUnavailable: nothing was charged.
+        SourceUnavailable, ServerBusy: nothing was charged.
         LibraryFailed: it was charged, and there is no answer.
     """
     if reuse and (repeated := await _repeated(runtime, viewer, asked)):
@@ -230,8 +230,13 @@ async def _reserved(
         dataset_version=ready.version,
     )
     slots = runtime.settings.running_per_user
-    release = await ledger.reserve(runtime.database, reservation, runtime.lease, slots)
-    return release, Work(asked.query, granted.metadata, ready.rows)
+    place = runtime.private.take(viewer.id)
+    try:
+        release = await ledger.reserve(runtime.database, reservation, runtime.lease, slots)
+    except BaseException:
+        place.leave()
+        raise
+    return release, Work(asked.query, granted.metadata, ready.rows, place)
 
 
 async def _tried(runtime: Runtime, viewer: Viewer, asked: Input, metadata: Metadata) -> PrivacyLoss:
@@ -278,21 +283,24 @@ async def _check(
 ) -> T:
     """A job in a public worker, where there are no private rows; its refusal is raised.
 
-    One at a time for each user: who asks for a lot waits for himself.
+    Raises:
+        InvalidQuery: it cannot be run.
+        ServerBusy: too many wait already.
     """
-    async with runtime.turns[user_id]:
-        return await _called(runtime, job, seconds, *args, **kwargs)
+    async with runtime.public.take(user_id) as worker:
+        return await _called(runtime, worker, job, seconds, *args, **kwargs)
 
 
 async def _called(
     runtime: Runtime,
+    worker: Worker,
     job: Callable[P, T | InvalidQuery],
     seconds: float | None,
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
     try:
-        outcome = await runtime.public.call(job, seconds or runtime.settings.check_seconds, *args, **kwargs)
+        outcome = await worker.call(job, seconds or runtime.settings.check_seconds, *args, **kwargs)
     except WorkerLost as lost:
         raise InvalidQuery.at("query", message=f"The query could not be tried on dummy rows: {lost}.") from None
     if isinstance(outcome, InvalidQuery):
@@ -314,12 +322,12 @@ async def sampled(runtime: Runtime, viewer: Viewer, fitted: Fitted, rows: int, c
     """
     outcome: Table | ConditionTooRare
     # Read in turn too: a page of models would else take all connections and memory at once.
-    async with runtime.turns[viewer.id]:
+    async with runtime.public.take(viewer.id) as worker:
         model = fitted.model
         if model is None:
             async with runtime.database.reading() as session:
                 model = await ledger.model_of(session, fitted.release_id)
-        outcome = await _called(runtime, jobs.sampled, None, model, fitted.metadata, rows, condition)
+        outcome = await _called(runtime, worker, jobs.sampled, None, model, fitted.metadata, rows, condition)
     if isinstance(outcome, ConditionTooRare):
         raise outcome
     return outcome

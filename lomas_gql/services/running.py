@@ -25,7 +25,7 @@ from lomas_gql.services.jobs import Failed
 from lomas_gql.services.runtime import Runtime
 from lomas_gql.services.watching import POLL_SECONDS
 from lomas_gql.settings import Settings
-from lomas_gql.workers.pool import WorkerLost
+from lomas_gql.workers.pool import Turn, WorkerLost
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -39,6 +39,8 @@ class Work:
     metadata: Metadata
     # The prepared file, or where the rows stay.
     rows: Path | InPlaceSource
+    # Taken before it was charged, so that it is sure to be run.
+    place: Turn
 
 
 def start(runtime: Runtime, release: Release, work: Work) -> asyncio.Task[Answer]:
@@ -46,7 +48,9 @@ def start(runtime: Runtime, release: Release, work: Work) -> asyncio.Task[Answer
 
     The task raises LibraryFailed where there is no answer, and DatabaseUnavailable where it could not be kept.
     """
-    runtime.running[release.id] = asyncio.create_task(_called(runtime, release, work))
+    call = runtime.running[release.id] = asyncio.create_task(_called(runtime, release, work))
+    # Here and not in the call: cancelled at once, it never begins.
+    call.add_done_callback(lambda _: work.place.leave())
     task = asyncio.create_task(_settled(runtime, release))
     # Who waits learns of a failure; where nobody does, it stands in the history.
     task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
@@ -146,9 +150,10 @@ async def _called(runtime: Runtime, release: Release, work: Work) -> Answer | Fa
     seconds = seconds_for(runtime.settings, work.query.library)
     keeping = asyncio.create_task(_keep_held(work.rows))
     try:
-        return await runtime.private.call(
-            jobs.release, seconds, work.query, work.metadata, release.cost, work.rows, seconds, file
-        )
+        async with work.place as worker:
+            return await worker.call(
+                jobs.release, seconds, work.query, work.metadata, release.cost, work.rows, seconds, file
+            )
     except WorkerLost as lost:
         return Failed(str(lost))
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -36,10 +35,6 @@ class Runtime:
     lease: Lease
     public: Workers
     private: Workers
-    # Each user's turn at the public workers.
-    turns: defaultdict[int, asyncio.Semaphore] = field(
-        default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(1))
-    )
     # What queries cost that were tried on dummy rows: by user, since another's wait would tell of them.
     tried: LRUCache[tuple[int, str, Metadata], PrivacyLoss] = field(default_factory=lambda: LRUCache(maxsize=10_000))
     # What is known of remote sources, and the readings that run here now or failed lately

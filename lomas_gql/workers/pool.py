@@ -1,99 +1,67 @@
-"""A pool of worker processes with a time limit per call (https://pebble.readthedocs.io)."""
+"""The workers of one kind, and the queue before them."""
 
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-import time
-from collections.abc import Callable
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Hashable
 
-import psutil
-from pebble import ProcessPool
-from pebble.common import ProcessExpired
+from lomas_gql.workers.queue import Load, Place, Queue
+from lomas_gql.workers.worker import Worker, WorkerLost
 
-P = ParamSpec("P")
-T = TypeVar("T")
+__all__ = ["Load", "Worker", "WorkerLost", "Workers"]
 
-
-class WorkerLost(Exception):
-    """The process died or took too long, and the call has no answer."""
+Turn = Place[Worker]
 
 
 class Workers:
-    """`count` processes, started at the first call and restarted when they die."""
+    """`count` processes, started at the first call. Each is followed by a fresh one, warmed before it is needed.
 
-    def __init__(self, count: int, megabytes: int) -> None:
-        # spawn: a forked child would inherit database connections and threads' locks.
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPool(
-            max_workers=count, context=context, initializer=_settle_in, initargs=[os.getpid(), megabytes]
-        )
-        self._count = count
+    Args:
+        count: how many work at the same time.
+        megabytes: what one may hold in memory before it ends.
+        waiting: how many calls may wait.
+        calls: after how many calls a process is followed by a fresh one.
+        each: how many calls of one user may run at the same time; None for any number.
+    """
 
-    def warm(self, function: Callable[[], None]) -> None:
-        """Calls `function` in every worker, without waiting."""
-        for _ in range(self._count):
-            self._pool.schedule(function)
+    def __init__(
+        self, count: int, megabytes: int, *, waiting: int = 500, calls: int = 5000, each: int | None = None
+    ) -> None:
+        self._all = [Worker(megabytes, calls) for _ in range(count)]
+        self._queue = Queue(self._all, waiting, each, self._returned)
+        self._warm: Callable[[], None] | None = None
+        self._renewing: dict[Worker, asyncio.Task[None]] = {}
 
-    async def call(self, function: Callable[P, T], seconds: float, *args: P.args, **kwargs: P.kwargs) -> T:
-        """`function(*args)` in a worker. A call that is cancelled ends its worker.
+    def take(self, whose: Hashable) -> Turn:
+        """A place in the queue: `async with` it waits for a worker. To be given back whatever happens.
 
         Raises:
-            WorkerLost: the worker died, took longer than `seconds` once it had begun, or raised: jobs answer
-                with values, since an exception could hold a private one.
+            ServerBusy: the queue is full, or this user's share of it.
         """
-        future = self._pool.schedule(function, args=args, kwargs=kwargs, timeout=seconds)
-        try:
-            answer: T = await asyncio.wrap_future(future)
-            return answer
-        except FutureTimeoutError:
-            raise WorkerLost(f"over its limit of {seconds:g} s") from None
-        except ProcessExpired:
-            raise WorkerLost("its process died") from None
-        except asyncio.CancelledError:
-            this = asyncio.current_task()
-            if this is None or this.cancelling():
-                raise
-            # The pool gave up the call: its process ended itself.
-            raise WorkerLost("its process ended") from None
-        except GeneratorExit:
-            raise
-        except BaseException as error:  # noqa: BLE001 (it may carry the worker's traceback: only its kind goes on)
-            raise WorkerLost(type(error).__name__) from None
+        return self._queue.take(whose)
+
+    def load(self) -> Load:
+        """How much there is to do now."""
+        return self._queue.load()
+
+    def warm(self, function: Callable[[], None]) -> None:
+        """Calls `function` first in every process, without waiting, and in those that follow them."""
+        self._warm = function
+        for worker in self._all:
+            worker.warm(function)
+
+    def _returned(self, worker: Worker) -> None:
+        lost = worker.lost
+        if (lost or worker.worn) and worker not in self._renewing:
+            renewal = self._renewing[worker] = asyncio.create_task(worker.renew(self._warm))
+            renewal.add_done_callback(lambda _: self._renewing.pop(worker))
+        if lost:
+            self._renewing[worker].add_done_callback(lambda _: self._queue.free(worker))
+        else:
+            # It goes on until the one that follows it is warm.
+            self._queue.free(worker)
 
     def stop(self) -> None:
         """Ends the processes, busy ones too."""
-        self._pool.stop()
-        self._pool.join()
-
-
-def _settle_in(parent: int, megabytes: int) -> None:
-    """Runs first in a worker: private values must not reach a log, and no worker outlives its server."""
-    # Ctrl-C reaches the whole terminal; the server decides when its workers end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Libraries print: a panic or a progress bar can hold a cell's value.
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-        os.dup2(nowhere, stream.fileno())
-    threading.Thread(target=_watch, args=(parent, megabytes * 2**20), daemon=True).start()
-
-
-def _watch(parent: int, most: int) -> Any:
-    """Ends this process when its server has gone, or when it holds more memory than it may."""
-    this = psutil.Process()
-    while os.getppid() == parent and _own_memory(this) <= most:
-        time.sleep(0.2)
-    os._exit(1)
-
-
-def _own_memory(process: psutil.Process) -> int:
-    # Mapped rows are shared by all workers, and the system takes their pages back when it needs them.
-    held = process.memory_info()
-    return held.rss - getattr(held, "shared", 0)
+        for worker in self._all:
+            worker.stop()

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import psutil
 import pytest
 
 from lomas_gql.workers.pool import WorkerLost, Workers
+
+T = TypeVar("T")
+warmed = False
 
 
 @pytest.fixture
@@ -21,6 +26,12 @@ def workers() -> Iterator[Workers]:
     workers = Workers(1, 2048)
     yield workers
     workers.stop()
+
+
+async def call(workers: Workers, function: Callable[..., T], *arguments: Any) -> T:
+    """One call, given time enough by its second argument."""
+    async with workers.take("somebody") as worker:
+        return await worker.call(function, *arguments)
 
 
 def die() -> None:
@@ -38,20 +49,20 @@ def shout(text: str) -> None:
 
 
 async def test_a_call_is_answered_by_another_process(workers: Workers) -> None:
-    assert await workers.call(os.getpid, 20) != os.getpid()
+    assert await call(workers, os.getpid, 20) != os.getpid()
 
 
 async def test_a_worker_that_dies_is_one_failed_call(workers: Workers) -> None:
     with pytest.raises(WorkerLost, match="died"):
-        await workers.call(die, 20)
-    assert await workers.call(sleep, 20, 0)
+        await call(workers, die, 20)
+    assert await call(workers, sleep, 20, 0)
 
 
 async def test_a_worker_that_takes_too_long_is_ended(workers: Workers) -> None:
-    pid = await workers.call(os.getpid, 20)
+    pid = await call(workers, os.getpid, 20)
     with pytest.raises(WorkerLost, match="limit"):
-        await workers.call(sleep, 0.3, 60)
-    assert await workers.call(os.getpid, 20) != pid
+        await call(workers, sleep, 0.3, 60)
+    assert await call(workers, os.getpid, 20) != pid
     assert not psutil.pid_exists(pid)
 
 
@@ -62,10 +73,10 @@ def panic(kind: type[BaseException]) -> None:
 @pytest.mark.parametrize("kind", [ZeroDivisionError, SystemExit, KeyboardInterrupt])
 async def test_of_an_error_only_the_kind_comes_out(workers: Workers, kind: type[BaseException]) -> None:
     with pytest.raises(WorkerLost) as caught:
-        await workers.call(panic, 20, kind)
+        await call(workers, panic, 20, kind)
     assert "private" not in str(caught.value)
     assert caught.value.__suppress_context__
-    assert await workers.call(sleep, 20, 0)
+    assert await call(workers, sleep, 20, 0)
 
 
 def hoard() -> int:
@@ -76,11 +87,95 @@ def hoard() -> int:
 
 async def test_a_worker_over_its_memory_limit_is_ended(workers: Workers) -> None:
     with pytest.raises(WorkerLost, match="died"):
-        await workers.call(hoard, 60)
+        await call(workers, hoard, 60)
+
+
+async def test_a_worker_that_dies_between_two_calls_is_followed_by_another(workers: Workers) -> None:
+    async with workers.take("somebody") as worker:
+        pid = await worker.call(os.getpid, 20)
+    os.kill(pid, signal.SIGKILL)
+    while not worker.lost:
+        await asyncio.sleep(0.01)
+    assert await call(workers, os.getpid, 20) != pid
+
+
+async def test_a_call_that_is_cancelled_ends_its_process_and_keeps_no_place(workers: Workers) -> None:
+    pid = await call(workers, os.getpid, 20)
+    sleeping = asyncio.create_task(call(workers, sleep, 60, 60))
+    while not workers.load().running:
+        await asyncio.sleep(0.01)
+    sleeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sleeping
+    assert (workers.load().running, workers.load().waiting) == (0, 0)
+    assert await call(workers, os.getpid, 20) != pid
+
+
+def get_warm() -> None:
+    global warmed
+    warmed = True
+
+
+def note(folder: Path, name: int) -> tuple[int, bool]:
+    """Leaves a trace of each time that it is called; tells in which process, and whether that was warm."""
+    with (folder / str(name)).open("a") as file:
+        file.write("x")
+    return os.getpid(), warmed
+
+
+@pytest.fixture
+def brief(request: pytest.FixtureRequest) -> Iterator[Workers]:
+    """Workers whose processes do three calls."""
+    workers = Workers(request.param, 2048, calls=3)
+    workers.warm(get_warm)
+    yield workers
+    workers.stop()
+
+
+@pytest.mark.parametrize("brief", [1, 2], indirect=True)
+async def test_processes_follow_each_other_and_no_call_is_lost_or_made_twice(brief: Workers, tmp_path: Path) -> None:
+    pids: set[int] = set()
+    made = 0
+    while len(pids) < 6:
+        told = await asyncio.gather(*(call(brief, note, 20, tmp_path, made + number) for number in range(10)))
+        made += 10
+        pids |= {pid for pid, _ in told}
+        assert all(warm for _, warm in told)
+    assert traces(tmp_path) == {str(number): "x" for number in range(made)}
+
+
+def traces(folder: Path) -> dict[str, str]:
+    return {file.name: file.read_text() for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("brief", [1], indirect=True)
+async def test_a_call_under_way_ends_in_the_process_in_which_it_began(brief: Workers, tmp_path: Path) -> None:
+    pids = {await call(brief, os.getpid, 20) for _ in range(2)}
+    # The third is the last of its share; the next is followed while it runs.
+    pids.add(await call(brief, os.getpid, 20))
+    assert await call(brief, sleep, 20, 1) in pids
+    assert await call(brief, os.getpid, 20) not in pids
+
+
+kept: list[bytes] = []
+
+
+def keep() -> int:
+    kept.append(b"x" * 1200 * 2**20)
+    return os.getpid()
+
+
+async def test_a_process_that_keeps_half_of_its_memory_is_followed_by_another(workers: Workers) -> None:
+    pid = await call(workers, keep, 60)
+    while (now := await call(workers, os.getpid, 20)) == pid:
+        await asyncio.sleep(0.05)
+    while psutil.pid_exists(pid):
+        await asyncio.sleep(0.05)
+    assert now != pid
 
 
 async def test_what_a_library_prints_goes_nowhere(workers: Workers, capfd: pytest.CaptureFixture[str]) -> None:
-    await workers.call(shout, 20, "a private value")
+    await call(workers, shout, 20, "a private value")
     await asyncio.sleep(0.1)
     assert "private" not in "".join(capfd.readouterr())
 
@@ -92,10 +187,11 @@ def test_busy_workers_end_with_their_server(tmp_path: Path) -> None:
         "from lomas_gql.workers.pool import Workers\n"
         "async def main():\n"
         "    workers = Workers(1, 2048)\n"
-        "    print(await workers.call(os.getpid, 20), flush=True)\n"
-        "    busy = asyncio.create_task(workers.call(time.sleep, 60, 60))\n"
-        "    await asyncio.sleep(0.5)\n"
-        "    os.kill(os.getpid(), 9)\n"
+        "    async with workers.take('somebody') as worker:\n"
+        "        print(await worker.call(os.getpid, 20), flush=True)\n"
+        "        busy = asyncio.create_task(worker.call(time.sleep, 60, 60))\n"
+        "        await asyncio.sleep(0.5)\n"
+        "        os.kill(os.getpid(), 9)\n"
         "if __name__ == '__main__': asyncio.run(main())\n"
     )
     ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
