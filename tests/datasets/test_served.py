@@ -226,13 +226,19 @@ def wait_for(file: Path) -> None:
         time.sleep(0.01)
 
 
+async def keep_busy(runtime: Runtime, gate: Path) -> None:
+    """Keeps one private worker busy."""
+    async with runtime.private.take("nobody") as worker:
+        await worker.call(wait_for, 60, gate)
+
+
 async def test_a_release_that_waits_for_a_worker_answers_on_the_rows_it_was_reserved_on(
     runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "KEEP_SECONDS", 0.1)
     file, gate = await granted(runtime, "FILE"), tmp_path / "gate"
     before = await preparation.prepared(runtime, file)
-    busy = [asyncio.create_task(runtime.private.call(wait_for, 60, gate)) for _ in range(2)]
+    busy = [asyncio.create_task(keep_busy(runtime, gate)) for _ in range(2)]
     query = SmartnoiseSqlQuery(sql="SELECT COUNT(*) AS n FROM df", epsilon=50.0, delta=0.0)
     asked = releases.Input("FILE", query, {"sql": "count"})
     waiting = asyncio.create_task(releases.execute(runtime, Viewer(1, "reader", may_query=True), asked, None))
