@@ -96,6 +96,13 @@ class Settings(BaseSettings):
         description="`LOMAS_CREDENTIALS__NAME__USERNAME` and `…__PASSWORD`, or `…__ACCESS_KEY_ID` and "
         "`…__SECRET_ACCESS_KEY`: what opens the sources that name them.",
     )
+    answer_grain_seconds: float = Field(
+        default=0,
+        ge=0,
+        le=3600,
+        description="Answers from private rows, their failures, estimates and dummy runs leave at multiples of this "
+        "many seconds after they were asked for, so that their time tells nothing finer; at once with 0.",
+    )
     running_per_user: int = Field(
         default=1, ge=1, le=100, description="Releases that one user may have running at the same time."
     )

@@ -22,6 +22,7 @@ from lomas_gql.schema.words import described_enum
 from lomas_gql.services import releases, running
 from lomas_gql.services.catalogue import Granted, HistoryFilter, Page
 from lomas_gql.services.releases import Fitted
+from lomas_gql.services.stalling import told
 
 described_enum(ReleaseStatus)
 
@@ -149,12 +150,23 @@ class Dataset(Node):
         return ReleaseConnection.of(await info.context.histories.load((self.granted.id, wanted)), listing)
 
 
+def _created(root: Release, info: Info) -> datetime:
+    return told(root.row.created_at, info.context.runtime.settings.answer_grain_seconds)
+
+
+def _finished(root: Release, info: Info) -> datetime | None:
+    at = root.row.finished_at
+    return told(at, info.context.runtime.settings.answer_grain_seconds) if at else None
+
+
 @strawberry.type(description="One execution of a query on private rows. It was charged before it ran.")
 class Release(Node):
     library: Library = strawberry.field(description="The library that ran it.")
     status: ReleaseStatus = strawberry.field(description="Where it stands; all but RUNNING are final.")
-    created_at: datetime = strawberry.field(description="When it was charged and began, in UTC.")
-    finished_at: datetime | None = strawberry.field(description="When it ended, in UTC; null while it runs.")
+    created_at: datetime = strawberry.field(resolver=_created, description="When it was charged and began, in UTC.")
+    finished_at: datetime | None = strawberry.field(
+        resolver=_finished, description="When it ended, in UTC; null while it runs."
+    )
     query: JSON = strawberry.field(description="The query as it was sent: `DpQueryInput.query` in JSON.")
     cost: PrivacyLoss = strawberry.field(description="What was charged. It stays charged, whatever the status.")
     row: strawberry.Private[models.Release]
@@ -165,8 +177,6 @@ class Release(Node):
             id=strawberry.ID(opaque("Release", row.id)),
             library=Library(row.library),
             status=ReleaseStatus(row.status),
-            created_at=row.created_at,
-            finished_at=row.finished_at,
             query=JSON(row.query),
             cost=PrivacyLoss.of(row.cost),
             row=row,

@@ -30,6 +30,7 @@ from lomas_gql.services.catalogue import Granted
 from lomas_gql.services.ledger import Reservation
 from lomas_gql.services.running import Work
 from lomas_gql.services.runtime import Runtime
+from lomas_gql.services.stalling import held_back
 from lomas_gql.workers.pool import Worker, WorkerLost
 
 P = ParamSpec("P")
@@ -104,7 +105,8 @@ async def estimate(runtime: Runtime, viewer: Viewer, asked: Input) -> Estimate:
     """
     async with runtime.database.reading() as session:
         granted = await catalogue.granted(session, viewer, asked.dataset)
-    cost = await _check(runtime, viewer.id, jobs.estimate, None, asked.query, granted.metadata)
+    async with held_back(runtime.settings.answer_grain_seconds):
+        cost = await _check(runtime, viewer.id, jobs.estimate, None, asked.query, granted.metadata)
     return Estimate(cost, cost <= granted.remaining and cost <= granted.dataset.query_cap)
 
 
@@ -118,7 +120,8 @@ async def run_dummy(runtime: Runtime, viewer: Viewer, asked: Input, rows: int, s
     async with runtime.database.reading() as session:
         granted = await catalogue.granted(session, viewer, asked.dataset)
     seconds = running.seconds_for(runtime.settings, asked.query.library)
-    tried = await _check(runtime, viewer.id, jobs.attempt, seconds, asked.query, granted.metadata, rows, seed)
+    async with held_back(runtime.settings.answer_grain_seconds):
+        tried = await _check(runtime, viewer.id, jobs.attempt, seconds, asked.query, granted.metadata, rows, seed)
     return DummyRun(tried.cost, tried.answer, granted.metadata)
 
 
@@ -153,7 +156,8 @@ async def _executed(runtime: Runtime, viewer: Viewer, asked: Input, key: str | N
     if stored is not None:
         return await _replayed(runtime, viewer, granted, stored)
     try:
-        release, work = await _reserved(runtime, viewer, asked, granted, key)
+        async with held_back(runtime.settings.answer_grain_seconds):
+            release, work = await _reserved(runtime, viewer, asked, granted, key)
     except QueryOngoing:
         # Two requests with one key at the same moment: the second waits for the first.
         granted, stored = await _looked_up(runtime, viewer, asked, key)
@@ -184,7 +188,8 @@ async def _submitted(runtime: Runtime, viewer: Viewer, asked: Input, key: str | 
     if stored is not None:
         return Submitted(stored, replayed=True)
     try:
-        release, work = await _reserved(runtime, viewer, asked, granted, key)
+        async with held_back(runtime.settings.answer_grain_seconds):
+            release, work = await _reserved(runtime, viewer, asked, granted, key)
     except QueryOngoing:
         _, stored = await _looked_up(runtime, viewer, asked, key)
         if stored is None:

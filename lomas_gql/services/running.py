@@ -23,6 +23,7 @@ from lomas_gql.progress import Progress
 from lomas_gql.services import catalogue, jobs, leases, settling
 from lomas_gql.services.jobs import Failed
 from lomas_gql.services.runtime import Runtime
+from lomas_gql.services.stalling import held_back
 from lomas_gql.services.watching import POLL_SECONDS
 from lomas_gql.settings import Settings
 from lomas_gql.workers.pool import Turn, WorkerLost
@@ -109,7 +110,9 @@ async def outlasting(runtime: Runtime, ask: Callable[[], Awaitable[T]]) -> T:
 
 
 def progress_of(runtime: Runtime, release: Release) -> Progress | None:
-    """How far a running release has come, where its library tells."""
+    """How far a running release has come, where its library tells; nothing where time must not tell either."""
+    if runtime.settings.answer_grain_seconds:
+        return None
     if release.status != ReleaseStatus.RUNNING.value:
         return None
     return progress.read(_progress_file(runtime, release))
@@ -171,7 +174,8 @@ async def _keep_held(rows: Path | InPlaceSource) -> None:
 async def _settled(runtime: Runtime, release: Release) -> Answer:
     call = runtime.running[release.id]
     try:
-        outcome = await call
+        async with held_back(runtime.settings.answer_grain_seconds):
+            outcome = await call
         if isinstance(outcome, Answer):
             if await _kept(runtime, release, outcome):
                 return outcome
