@@ -39,6 +39,10 @@ MAX_STORED_CHARACTERS = 5_000_000
 """Of JSON in the stored answers that one operation reads: all others wait while they are parsed."""
 MAX_SUBSCRIPTIONS = 50
 """Operations under way on one WebSocket connection."""
+MAX_LISTENERS = 1_000
+"""WebSocket connections and streams that are open on one server process."""
+MAX_LISTENERS_PER_USER = 50
+"""Of these, one user's; clients without a valid token are one user together."""
 CONNECTION_INIT_SECONDS = 5
 """How long a WebSocket client may take to say who it is."""
 CACHED_DOCUMENTS = 128

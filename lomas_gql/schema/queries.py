@@ -52,6 +52,12 @@ class Limits:
     max_values: int = strawberry.field(description="Values in the JSON of one request, at all levels.")
     max_body_bytes: int = strawberry.field(description="Bytes of one request or WebSocket message.")
     max_subscriptions: int = strawberry.field(description="Operations under way on one WebSocket connection.")
+    max_listeners: int = strawberry.field(
+        description="WebSocket connections and event streams that are open on one server process."
+    )
+    max_listeners_per_user: int = strawberry.field(
+        description="Of these, those of one user. Clients without a valid token count as one user."
+    )
     connection_init_seconds: int = strawberry.field(
         description="Seconds in which a WebSocket client has to send connection_init."
     )
@@ -129,6 +135,8 @@ class Query:
                 max_values=limits.MAX_VALUES,
                 max_body_bytes=settings.max_body_bytes,
                 max_subscriptions=limits.MAX_SUBSCRIPTIONS,
+                max_listeners=limits.MAX_LISTENERS,
+                max_listeners_per_user=limits.MAX_LISTENERS_PER_USER,
                 connection_init_seconds=limits.CONNECTION_INIT_SECONDS,
                 max_page_size=settings.max_page_size,
                 max_nodes=limits.MAX_NODES,

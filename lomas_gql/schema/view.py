@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -18,20 +18,25 @@ from strawberry.asgi import GraphQL
 from strawberry.http.streaming import SSETransport, merge_stream_with_heartbeat
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
-from strawberry.subscriptions.protocols.graphql_transport_ws.types import SubscribeMessage
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import ConnectionInitMessage, SubscribeMessage
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UNSET, UnsetType
 
+from lomas_gql.errors import DatabaseUnavailable, LimitExceeded
 from lomas_gql.schema import playground
 from lomas_gql.schema.context import Context
 from lomas_gql.schema.errors import presented
 from lomas_gql.schema.limits import CONNECTION_INIT_SECONDS, MAX_SUBSCRIPTIONS
+from lomas_gql.schema.listeners import Listeners
 from lomas_gql.schema.requests import GRAPHQL_TYPE, JSON_TYPE, STREAM_TYPE, Asked, Refused, answer_type, decoded, read
 from lomas_gql.schema.schema import schema
 from lomas_gql.services.runtime import Runtime
 
 log = logging.getLogger(__name__)
+
+# WebSockets' "try again later" (https://www.iana.org/assignments/websocket/websocket.xml).
+_TOO_MANY = 1013
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 # Answers are one viewer's own, and GET's depend on what is accepted.
@@ -48,6 +53,21 @@ _STATUSES = {
 
 class Conversation(BaseGraphQLTransportWSHandler[Context, None]):
     """One connection by graphql-transport-ws."""
+
+    view: View
+
+    async def handle(self) -> None:
+        try:
+            with self.view.listeners.seated(self.context):
+                await super().handle()
+        except LimitExceeded as full:
+            await self.websocket.close(_TOO_MANY, full.message)
+
+    async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
+        try:
+            await super().handle_connection_init(message)
+        except LimitExceeded as full:
+            await self.websocket.close(_TOO_MANY, full.message)
 
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
         if self.connection_acknowledged and len(self.operations) >= MAX_SUBSCRIPTIONS:
@@ -77,6 +97,7 @@ class View(GraphQL[Context, None]):
             allowed_origins=runtime.settings.origins,
         )
         self.runtime = runtime
+        self.listeners = Listeners()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -95,7 +116,7 @@ class View(GraphQL[Context, None]):
             asked = await read(request, self.runtime.settings.max_body_bytes)
             context = Context(self.runtime, request.headers.get("authorization"))
             if media_type == STREAM_TYPE:
-                return _streamed(asked, context, _allowed(request) | {OperationType.SUBSCRIPTION})
+                return _streamed(self.listeners, asked, context, _allowed(request) | {OperationType.SUBSCRIPTION})
             return _answered(await _executed(asked, context, _allowed(request)), media_type)
         except Refused as refused:
             error = GraphQLError(refused.message, extensions={"code": refused.code})
@@ -122,6 +143,9 @@ class View(GraphQL[Context, None]):
         said = (context.connection_params or {}).get("authorization")
         if isinstance(said, str):
             context.authorization = said
+        # Who cannot be told now is told later, at each operation.
+        with suppress(DatabaseUnavailable):
+            await self.listeners.name(context)
         return UNSET  # type: ignore[no-any-return]
 
     def decode_json(self, data: str | bytes) -> object:
@@ -178,13 +202,24 @@ def _told(result: ExecutionResult) -> dict[str, Any]:
     return {"errors": errors, "data": result.data}
 
 
-def _streamed(asked: Asked, context: Context, allowed: set[OperationType]) -> Response:
+def _streamed(listeners: Listeners, asked: Asked, context: Context, allowed: set[OperationType]) -> Response:
     """The results as they come, by graphql-sse's distinct connections mode."""
     transport = SSETransport()
 
+    async def results() -> AsyncGenerator[ExecutionResult, None]:
+        try:
+            with listeners.seated(context):
+                with suppress(DatabaseUnavailable):
+                    await listeners.name(context)
+                async for result in await schema.stream(**_operation(asked, context, allowed)):
+                    yield result
+        except LimitExceeded as full:
+            yield ExecutionResult(None, [presented(GraphQLError("", original_error=full))])
+
     async def events() -> AsyncGenerator[str, None]:
-        async for result in await schema.stream(**_operation(asked, context, allowed)):
-            yield transport.encode_next(_told(result), _ENCODER.encode)  # type: ignore[arg-type]
+        async with aclosing(results()) as found:
+            async for result in found:
+                yield transport.encode_next(_told(result), _ENCODER.encode)  # type: ignore[arg-type]
         yield transport.encode_complete()
 
     kept_alive = merge_stream_with_heartbeat(

@@ -21,7 +21,7 @@ from tests.conftest import Client, Server
 LIMITS = """{ serverState { limits {
   maxDepth maxFields maxAliases maxMutations maxTokens maxCharacters maxDigits maxValues maxNodes
   maxBodyBytes maxSubscriptions connectionInitSeconds maxPageSize maxDummyRows maxSampleRows
-  maxAnswerValues maxStoredCharacters } } }"""
+  maxAnswerValues maxStoredCharacters maxListeners maxListenersPerUser } } }"""
 
 
 @pytest.fixture(scope="module")
