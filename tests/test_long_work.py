@@ -17,12 +17,8 @@ import websockets.exceptions
 import websockets.sync.client
 from gql import Client as GqlClient
 from gql import gql
-from gql.transport.exceptions import TransportQueryError
 from gql.transport.websockets import WebsocketsTransport
 
-from lomas_gql.auth import digest_of
-from lomas_gql.database.engine import Database
-from lomas_gql.services import tokens
 from tests.conftest import DEMO, Client, Server
 from tests.test_main_path import BUDGET
 
@@ -161,39 +157,7 @@ def test_a_client_in_javascript_follows_a_submitted_run_to_its_end(server: Serve
     assert (statuses[0], statuses[-1]) == ("RUNNING", "RELEASED")
 
 
-def test_a_stranger_follows_nothing(server: Server) -> None:
-    release = submitted(server.user(), synth("MWEM", None))
-    assert asyncio.run(followed(server.user(), release["id"])) == []
-
-
 EXECUTED = "mutation($input: DpQueryInput!) { execute(input: $input) { __typename } }"
-
-
-def test_a_revoked_token_is_refused_on_a_connection_that_is_open(server: Server) -> None:
-    client = server.user()
-    cheap = synth("MWEM", None)
-
-    async def converse() -> list[str]:
-        async with GqlClient(transport=websocket(client)) as session:
-            query = gql(EXECUTED)
-            query.variable_values = cheap
-            seen = [(await session.execute(query))["execute"]["__typename"]]
-            state = gql('{ dataset(name: "PENGUIN") { budget { spent { epsilon } } history { totalCount } } }')
-            fresh = (await session.execute(state))["dataset"]
-            # What was read on this connection before must not stand for what is so now.
-            assert (fresh["budget"]["spent"]["epsilon"], fresh["history"]["totalCount"]) == (3.0, 1)
-            await asyncio.to_thread(server.run, revoke_all)
-            with pytest.raises(TransportQueryError) as refused:
-                await session.execute(query)
-            assert refused.value.errors is not None
-            return [*seen, refused.value.errors[0]["extensions"]["code"]]
-
-    async def revoke_all(database: Database) -> None:
-        for info in await tokens.tokens(database):
-            if digest_of(str(client.token)) == info.token.digest:
-                await tokens.revoke_token(database, info.token.id)
-
-    assert asyncio.run(converse()) == ["Executed", "UNAUTHENTICATED"]
 
 
 @pytest.mark.parametrize(
@@ -229,13 +193,6 @@ def test_cancelling_stops_the_worker_and_keeps_the_charge(server: Server) -> Non
     assert budget["spent"]["epsilon"] == 3.0
     # The worker is free for the next query.
     assert client.data(EXECUTE, synth("MWEM", None))["execute"]["__typename"] == "Executed"
-
-
-def test_nobody_cancels_for_another(server: Server) -> None:
-    owner, other = server.user(), server.user()
-    release = submitted(owner, synth("AIM"))
-    assert other.data(CANCEL, {"id": release["id"]})["cancel"]["__typename"] == "ReleaseNotRunning"
-    assert asyncio.run(followed(owner, release["id"]))[-1]["status"] == "RELEASED"
 
 
 def test_a_key_submits_once(server: Server) -> None:

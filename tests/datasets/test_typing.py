@@ -9,8 +9,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lomas_gql.datasets.files import FileSource
 from lomas_gql.datasets.preparing import drop_old, held, prepare
@@ -55,35 +53,11 @@ def test_booleans_and_times_are_read_in_their_usual_forms() -> None:
     ]
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.text(max_size=20), min_size=1, max_size=8), st.integers(0, 7), st.text(max_size=20))
-def test_one_cell_changes_its_own_row_alone(cells: list[str], place: int, other: str) -> None:
-    changed = list(cells)
-    changed[place % len(cells)] = other
-    for column in (NUMBER, WHOLE, {"type": "string", "categories": ["a"]}, {"type": "boolean"}):
-        before, after = fitted(column, *cells), fitted(column, *changed)
-        assert len(before) == len(after) == len(cells)
-        for i in range(len(cells)):
-            assert i == place % len(cells) or before[i] == after[i]
-
-
 def owned(*owners: str | None, max_ids: int = 2) -> list[tuple[str, float]]:
     columns = {"id": {"type": "string", "private_id": True}, "x": {"type": "float", "lower": 0, "upper": 100}}
     metadata = Metadata.parse({"max_ids": max_ids, "rows": 9, "columns": columns})
     frame = pl.LazyFrame({"id": owners, "x": [float(i) for i in range(len(owners))]})
     return fit(frame, metadata, key=7).collect().rows()
-
-
-def test_at_most_max_ids_rows_of_an_individual_stay() -> None:
-    kept = owned("a", "a", "a", "b", "a", None)
-    assert sorted(owner for owner, _ in kept) == ["a", "a", "b"]
-
-
-def test_an_individual_does_not_decide_which_rows_of_another_stay() -> None:
-    # The same x for the others' rows in both: only the individual c is added.
-    without = set(owned("a", "a", "a", "b"))
-    with_c = {row for row in owned("a", "a", "a", "b", "c", "c", "c") if row[0] != "c"}
-    assert without == with_c
 
 
 def test_a_ragged_or_damaged_line_costs_no_other_line(tmp_path: Path) -> None:
@@ -164,13 +138,3 @@ def test_a_column_of_an_unreadable_type_is_refused_by_its_type(tmp_path: Path) -
     for dtype in (pl.Binary, pl.List(pl.Int64), pl.Datetime("ms"), pl.Struct({"a": pl.Int64})):
         [told] = unfit_columns(pl.Schema({"x": dtype}), metadata)
         assert "cannot be read" in told
-
-
-@pytest.mark.parametrize(
-    "column", [{"type": "int", "lower": 0, "upper": 9}, {"type": "string", "categories": ["a", "b"]}]
-)
-def test_strangers_identifiers_are_never_made_one(column: dict[str, Any]) -> None:
-    columns = {"id": column | {"private_id": True}, "x": {"type": "float", "lower": 0, "upper": 100}}
-    metadata = Metadata.parse({"max_ids": 1, "rows": 9, "columns": columns})
-    frame = pl.LazyFrame({"id": ["500", "501", "zed", "a"], "x": [1.0, 2.0, 3.0, 4.0]})
-    assert fit(frame, metadata, key=7).collect().height == 4

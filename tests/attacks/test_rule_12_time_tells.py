@@ -1,0 +1,131 @@
+"""Rule 12: how long a run takes depends on the rows. With a grain set, answers leave at its ticks alone.
+
+Enforced in `services/stalling`, at the four places where an outcome leaves: an estimate, a dummy run, a reservation
+and the end of a release. A release stays RUNNING until its tick: followers, replays, slots and cancellations see
+no more than who waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lomas_gql.errors import InvalidQuery, LibraryFailed
+from lomas_gql.progress import tell, told_in
+from lomas_gql.schema.types import Release
+from lomas_gql.services import releases, running, stalling
+from lomas_gql.services.runtime import Runtime
+from tests.services.test_releases import PREFLIGHT, VIEWER, Fake, asked, history
+
+GRAIN = 0.5
+
+
+@pytest.fixture
+def stalled(runtime: Runtime) -> Runtime:
+    return replace(runtime, settings=runtime.settings.model_copy(update={"answer_grain_seconds": GRAIN}))
+
+
+@pytest.mark.parametrize(("took", "waits"), [(0.0, 0.0), (0.2, 0.3), (0.49, 0.01), (0.5, 0.0), (1.3, 0.2)])
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_block_ends_at_a_tick_whether_it_fails_or_not(
+    monkeypatch: pytest.MonkeyPatch, took: float, waits: float, fails: bool
+) -> None:
+    clock, slept = [1000.0], []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(stalling, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(stalling, "asyncio", SimpleNamespace(sleep=sleep))
+    try:
+        async with stalling.held_back(GRAIN):
+            clock[0] += took
+            if fails:
+                raise LibraryFailed("OPENDP", releases.PrivacyLoss())
+    except LibraryFailed:
+        assert fails
+    assert slept == [pytest.approx(waits, abs=1e-9)]
+
+
+ESTIMATE: Callable[[Runtime, Fake], Awaitable[Any]] = lambda runtime, query: releases.estimate(  # noqa: E731
+    runtime, VIEWER, asked(query)
+)
+DUMMY: Callable[[Runtime, Fake], Awaitable[Any]] = lambda runtime, query: releases.run_dummy(  # noqa: E731
+    runtime, VIEWER, asked(query), PREFLIGHT, 1
+)
+EXECUTE: Callable[[Runtime, Fake], Awaitable[Any]] = lambda runtime, query: releases.execute(  # noqa: E731
+    runtime, VIEWER, asked(query), None
+)
+SUBMIT: Callable[[Runtime, Fake], Awaitable[Any]] = lambda runtime, query: releases.submit(  # noqa: E731
+    runtime, VIEWER, asked(query), None
+)
+
+
+@pytest.mark.parametrize(
+    ("ask", "query", "ticks"),
+    [
+        (ESTIMATE, Fake(), 1),
+        (DUMMY, Fake(), 1),
+        (DUMMY, Fake(dummy="raise"), 1),
+        (EXECUTE, Fake(dummy="raise"), 1),
+        (EXECUTE, Fake(), 2),
+        (EXECUTE, Fake(private="raise"), 2),
+        (SUBMIT, Fake(), 1),
+    ],
+    ids=["estimate", "dummy run", "dummy that fails", "refusal", "answer", "failure", "submission"],
+)
+async def test_every_way_out_waits_for_its_tick(
+    stalled: Runtime, ask: Callable[[Runtime, Fake], Awaitable[Any]], query: Fake, ticks: int
+) -> None:
+    # The first call starts the processes.
+    await releases.execute(stalled, VIEWER, asked(Fake()), None)
+    began = time.monotonic()
+    with contextlib.suppress(LibraryFailed, InvalidQuery):
+        await ask(stalled, query)
+    # Never sooner: a machine that is busy can only make it later.
+    assert time.monotonic() - began >= ticks * GRAIN
+
+
+async def test_a_release_that_has_run_is_running_until_its_tick(stalled: Runtime) -> None:
+    waiting = asyncio.create_task(releases.execute(stalled, VIEWER, asked(Fake()), None))
+    while not stalled.running:
+        await asyncio.sleep(0.005)
+    [call] = stalled.running.values()
+    await asyncio.wait([call])
+    assert await history(stalled) == ["RUNNING"]
+    await waiting
+    assert await history(stalled) == ["RELEASED"]
+
+
+async def test_progress_is_not_told_where_time_must_not_tell(stalled: Runtime, runtime: Runtime) -> None:
+    submitted = await releases.submit(stalled, VIEWER, asked(Fake()), None)
+    file = running._progress_file(stalled, submitted.release)
+    file.parent.mkdir(exist_ok=True)
+    told_in(file)
+    tell(0.5, "choosing")
+    told_in(None)
+    assert running.progress_of(runtime, submitted.release) is not None
+    assert running.progress_of(stalled, submitted.release) is None
+    async for _ in running.follow(stalled, VIEWER, submitted.release.id):
+        pass
+
+
+def test_times_are_told_to_the_grain(stalled: Runtime) -> None:
+    at = datetime(2026, 5, 4, 3, 2, 1, 765_432, tzinfo=UTC)
+    row = SimpleNamespace(created_at=at, finished_at=at.replace(second=9))
+    info = SimpleNamespace(context=SimpleNamespace(runtime=stalled))
+    fields = {field.python_name: field for field in Release.__strawberry_definition__.fields}  # type: ignore[attr-defined]
+    created, finished = (
+        fields[name].base_resolver.wrapped_func(SimpleNamespace(row=row), info)
+        for name in ("created_at", "finished_at")
+    )
+    assert created == at.replace(microsecond=500_000)
+    assert finished == at.replace(second=9, microsecond=500_000)
