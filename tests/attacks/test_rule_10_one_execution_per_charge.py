@@ -43,13 +43,13 @@ class Counted(running.Fake):
         return super().run(rows, metadata)
 
 
-@pytest.mark.parametrize("behaviour", ["raise", "die", "nan"])
-async def test_a_run_without_an_answer_is_not_tried_again(runtime: Runtime, tmp_path: Path, behaviour: str) -> None:
-    query = Counted(private=behaviour, file=str(tmp_path / "runs"))
-    with suppress(LibraryFailed):
-        await releases.execute(runtime, running.VIEWER, running.asked(query), None)
-    assert (tmp_path / "runs").read_text() == "x"
-    assert await running.spent(runtime) == "0.5"
+async def test_a_run_without_an_answer_is_not_tried_again(runtime: Runtime, tmp_path: Path) -> None:
+    for behaviour in ("raise", "die", "nan"):
+        query = Counted(private=behaviour, file=str(tmp_path / behaviour))
+        with suppress(LibraryFailed):
+            await releases.execute(runtime, running.VIEWER, running.asked(query), None)
+        assert (tmp_path / behaviour).read_text() == "x"
+    assert await running.spent(runtime) == "1.5"
 
 
 async def test_a_failed_query_under_a_key_stays_failed_and_never_runs_again(runtime: Runtime) -> None:

@@ -13,16 +13,19 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from lomas_gql.database.models import ReleaseStatus
 from lomas_gql.errors import InvalidQuery, LibraryFailed
 from lomas_gql.progress import tell, told_in
 from lomas_gql.schema.types import Release
 from lomas_gql.services import releases, running, stalling
 from lomas_gql.services.runtime import Runtime
+from lomas_gql.settings import Settings
 from tests.services.test_releases import PREFLIGHT, VIEWER, Fake, asked, history
 
 GRAIN = 0.5
@@ -69,29 +72,26 @@ SUBMIT: Callable[[Runtime, Fake], Awaitable[Any]] = lambda runtime, query: relea
 )
 
 
-@pytest.mark.parametrize(
-    ("ask", "query", "ticks"),
-    [
-        (ESTIMATE, Fake(), 1),
-        (DUMMY, Fake(), 1),
-        (DUMMY, Fake(dummy="raise"), 1),
-        (EXECUTE, Fake(dummy="raise"), 1),
-        (EXECUTE, Fake(), 2),
-        (EXECUTE, Fake(private="raise"), 2),
-        (SUBMIT, Fake(), 1),
-    ],
-    ids=["estimate", "dummy run", "dummy that fails", "refusal", "answer", "failure", "submission"],
-)
-async def test_every_way_out_waits_for_its_tick(
-    stalled: Runtime, ask: Callable[[Runtime, Fake], Awaitable[Any]], query: Fake, ticks: int
-) -> None:
-    # The first call starts the processes.
-    await releases.execute(stalled, VIEWER, asked(Fake()), None)
-    began = time.monotonic()
-    with contextlib.suppress(LibraryFailed, InvalidQuery):
-        await ask(stalled, query)
-    # Never sooner: a machine that is busy can only make it later.
-    assert time.monotonic() - began >= ticks * GRAIN
+# Never sooner: a machine that is busy can only make it later.
+WAYS_OUT = {
+    "estimate": (ESTIMATE, Fake(), 1),
+    "dummy run": (DUMMY, Fake(), 1),
+    "dummy run that fails": (DUMMY, Fake(dummy="raise"), 1),
+    "refusal": (EXECUTE, Fake(dummy="raise"), 1),
+    "answer": (EXECUTE, Fake(), 2),
+    "failure": (EXECUTE, Fake(private="raise"), 2),
+    "submission": (SUBMIT, Fake(), 1),
+}
+
+
+async def test_every_way_out_waits_for_its_tick(stalled: Runtime, runtime: Runtime) -> None:
+    # The first call starts the processes, and is not held back.
+    await releases.execute(runtime, VIEWER, asked(Fake()), None)
+    for name, (ask, query, ticks) in WAYS_OUT.items():
+        began = time.monotonic()
+        with contextlib.suppress(LibraryFailed, InvalidQuery):
+            await ask(stalled, query)
+        assert time.monotonic() - began >= ticks * GRAIN, name
 
 
 async def test_a_release_that_has_run_is_running_until_its_tick(stalled: Runtime) -> None:
@@ -105,27 +105,31 @@ async def test_a_release_that_has_run_is_running_until_its_tick(stalled: Runtime
     assert await history(stalled) == ["RELEASED"]
 
 
-async def test_progress_is_not_told_where_time_must_not_tell(stalled: Runtime, runtime: Runtime) -> None:
-    submitted = await releases.submit(stalled, VIEWER, asked(Fake()), None)
-    file = running._progress_file(stalled, submitted.release)
-    file.parent.mkdir(exist_ok=True)
-    told_in(file)
-    tell(0.5, "choosing")
+def holding(seconds: float, folder: Path) -> Any:
+    settings = Settings(data_dir=folder, database_url="", answer_grain_seconds=seconds)
+    return SimpleNamespace(settings=settings)
+
+
+def test_progress_is_not_told_where_time_must_not_tell(tmp_path: Path) -> None:
+    release: Any = SimpleNamespace(id=7, status=ReleaseStatus.RUNNING.value)
+    (tmp_path / "progress").mkdir()
+    told_in(tmp_path / "progress" / "7.json")
+    tell(0.5, "choosing pairs of columns")
     told_in(None)
-    assert running.progress_of(runtime, submitted.release) is not None
-    assert running.progress_of(stalled, submitted.release) is None
-    async for _ in running.follow(stalled, VIEWER, submitted.release.id):
-        pass
+    assert running.progress_of(holding(0, tmp_path), release) is not None
+    assert running.progress_of(holding(GRAIN, tmp_path), release) is None
 
 
-def test_times_are_told_to_the_grain(stalled: Runtime) -> None:
+def test_times_are_told_to_the_grain(tmp_path: Path) -> None:
     at = datetime(2026, 5, 4, 3, 2, 1, 765_432, tzinfo=UTC)
-    row = SimpleNamespace(created_at=at, finished_at=at.replace(second=9))
-    info = SimpleNamespace(context=SimpleNamespace(runtime=stalled))
+    row = SimpleNamespace(row=SimpleNamespace(created_at=at, finished_at=at.replace(second=9)))
     fields = {field.python_name: field for field in Release.__strawberry_definition__.fields}  # type: ignore[attr-defined]
-    created, finished = (
-        fields[name].base_resolver.wrapped_func(SimpleNamespace(row=row), info)
-        for name in ("created_at", "finished_at")
-    )
-    assert created == at.replace(microsecond=500_000)
-    assert finished == at.replace(second=9, microsecond=500_000)
+
+    def told(name: str, grain: float) -> datetime:
+        info = SimpleNamespace(context=SimpleNamespace(runtime=holding(grain, tmp_path)))
+        return fields[name].base_resolver.wrapped_func(row, info)  # type: ignore[no-any-return]
+
+    assert told("created_at", 0) == at
+    assert told("created_at", GRAIN) == at.replace(microsecond=500_000)
+    assert told("finished_at", GRAIN) == at.replace(second=9, microsecond=500_000)
+    assert told("finished_at", 10) == at.replace(second=0, microsecond=0)
