@@ -104,9 +104,9 @@ class ServerState:
     public_workers: WorkerPool = strawberry.field(
         description="Those for estimates, dummy runs and sampling, which never see a private row."
     )
-    private_workers: WorkerPool = strawberry.field(
+    private_workers: WorkerPool | None = strawberry.field(
         description="Those for queries on private rows. They tell how busy all users together are, and so how long "
-        "queries take."
+        "queries take: null where answers are held back to a grain of time."
     )
 
 
@@ -123,7 +123,7 @@ class Query:
             version=__version__,
             libraries=_LIBRARIES,
             public_workers=WorkerPool.of(info.context.runtime.public),
-            private_workers=WorkerPool.of(info.context.runtime.private),
+            private_workers=None if settings.answer_grain_seconds else WorkerPool.of(info.context.runtime.private),
             limits=Limits(
                 max_depth=limits.MAX_DEPTH,
                 max_fields=limits.MAX_FIELDS,

@@ -16,7 +16,8 @@ from lomas_gql.schema.words import described_enum
 from lomas_gql.services import releases
 from lomas_gql.services.releases import Fitted
 
-described_enum(base.Library)
+for _words in (base.Library, Synthesizer, DiffprivlibEstimator):
+    described_enum(_words)
 
 
 @strawberry.type(description="Privacy loss under (epsilon, delta)-differential privacy.")

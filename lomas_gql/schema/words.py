@@ -13,7 +13,9 @@ W = TypeVar("W", bound=type[Word])
 
 
 def described_enum(words: W) -> W:
-    """Makes words a GraphQL enum."""
+    """Makes words a GraphQL enum, once: inputs and results share some, and either may be imported first."""
+    if hasattr(words, "__strawberry_definition__"):
+        return words
     strawberry.enum(words, description=words.__doc__)
     definition: StrawberryEnumDefinition = words.__strawberry_definition__  # type: ignore[attr-defined]
     for value in definition.values:

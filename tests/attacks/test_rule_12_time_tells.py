@@ -22,6 +22,7 @@ import pytest
 from lomas_gql.database.models import ReleaseStatus
 from lomas_gql.errors import InvalidQuery, LibraryFailed
 from lomas_gql.progress import tell, told_in
+from lomas_gql.schema.queries import Query
 from lomas_gql.schema.types import Release
 from lomas_gql.services import releases, running, stalling
 from lomas_gql.services.runtime import Runtime
@@ -133,3 +134,11 @@ def test_times_are_told_to_the_grain(tmp_path: Path) -> None:
     assert told("created_at", GRAIN) == at.replace(microsecond=500_000)
     assert told("finished_at", GRAIN) == at.replace(second=9, microsecond=500_000)
     assert told("finished_at", 10) == at.replace(second=0, microsecond=0)
+
+
+@pytest.mark.parametrize("grain", [0.0, GRAIN])
+async def test_how_busy_private_workers_are_is_not_told_beside_a_grain(runtime: Runtime, grain: float) -> None:
+    settings = runtime.settings.model_copy(update={"answer_grain_seconds": grain})
+    info: Any = SimpleNamespace(context=SimpleNamespace(runtime=replace(runtime, settings=settings)))
+    state = Query().server_state(info)
+    assert (state.private_workers is None) == bool(grain)
