@@ -73,6 +73,12 @@ class Plan:
     def box(self) -> Box:
         return box_of(self.features)
 
+    @property
+    def columns(self) -> list[str]:
+        """The columns that a run reads."""
+        names = [feature.name for feature in self.features]
+        return names if self.target is None or self.target in names else [*names, self.target]
+
 
 def planned(query: DiffprivlibQuery, metadata: Metadata) -> Plan:
     """The plan of `query`.

@@ -5,10 +5,12 @@ Imported by `models` only, in a worker: the noise mechanisms come with scikit-le
 **Why a training set of public size.** Rows are left out (nulls, the test side), so the number of rows that an
 estimator would see depends on the rows, while diffprivlib's sensitivities (a mean's is width / n) hold for a
 public n. So every estimator gets exactly `size` rows, with `size` public: surplus rows go, those with the
-largest hash first, and missing ones are made up for by filler rows, which are public. Replace one row of the
-data by another: of the complete training rows, at most one goes and at most one comes. The `size` with the
-smallest hash, filled up with numbered fillers, then differ in at most one row. Each hash depends on
-its own row and public numbers only. So neighbouring datasets become neighbouring training sets, of one size.
+largest hash first, and missing ones are made up for by filler rows, which are public. Each hash depends on the
+row's own cells in the columns that the query names, on a number that tells it from rows with equal cells, and on
+public numbers. Replace one row of the data by another: of the rows with the cells of the first the last number
+goes, of those with the cells of the second the next number comes, and all else stays. So of the complete training
+rows, at most one goes and at most one comes; the `size` with the smallest hash, filled up with numbered fillers,
+then differ in at most one row. Neighbouring datasets become neighbouring training sets, of one size.
 
 Where no row can be incomplete, `size` is the share of rows asked for: the split's own chance (about the
 square root of n rows) is all that is filled or cut. Else, it is a noisy count of the complete training rows,
@@ -71,7 +73,7 @@ def sides(query: DiffprivlibQuery, plan: Plan, frame: pl.DataFrame, accountant: 
             x[:, place] = _imputed(x[:, place], feature, query, accountant)
     complete = ~(np.isnan(x).any(axis=1) | np.isnan(y))
     # The hash is not a secret: differential privacy holds whichever side a row is on.
-    hashes = frame.hash_rows(seed=query.split_seed % 2**64).to_numpy()
+    hashes = _hashes(frame.select(plan.columns), query.split_seed % 2**64)
     training = hashes <= np.uint64(min(2**64 - 1, round((1 - query.test_size) * 2**64)))
     kept = np.flatnonzero(complete & training)
     kept = kept[np.argsort(hashes[kept], kind="stable")]
@@ -86,6 +88,12 @@ def sides(query: DiffprivlibQuery, plan: Plan, frame: pl.DataFrame, accountant: 
         y[test],
         counted,
     )
+
+
+def _hashes(cells: pl.DataFrame, seed: int) -> npt.NDArray[np.uint64]:
+    """A hash of each row's cells and of its number among those with equal cells, which so come on both sides."""
+    kinds = cells.hash_rows(seed=seed).to_frame("kind")
+    return kinds.with_columns(number=pl.int_range(pl.len()).over("kind")).hash_rows(seed=seed).to_numpy()
 
 
 def _features(plan: Plan, frame: pl.DataFrame) -> Array:

@@ -7,8 +7,8 @@ combination of them; any other grouping hides small groups behind a threshold.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -87,6 +87,7 @@ def read(plan_text: str, metadata: Metadata) -> Plan:
     """
     dp.enable_features("contrib")
     value = parsed(plan_text, FIELD, TEXT_LIMIT)
+    metadata = _named(value, metadata)
     orders: list[Order] = []
     name, body = node(value)
     while name == "Sort":
@@ -99,6 +100,29 @@ def read(plan_text: str, metadata: Metadata) -> Plan:
         if name == "GroupBy":
             return _grouped(body, metadata, tuple(orders))
     raise _not_accepted(name, "the plan must end in select or in group_by and agg")
+
+
+def _named(plan: Any, metadata: Metadata) -> Metadata:
+    """What metadata says of the columns that a plan may name: OpenDP copies whole frames that it is given."""
+    words = set(_words(plan))
+    named = [column for column in metadata.columns if column.private_id or column.name in words]
+    if all(column.private_id for column in named):
+        # A count of rows names none, and reads the first.
+        named += [column for column in metadata.columns if not column.private_id][:1]
+    return replace(metadata, columns=tuple(named))
+
+
+def _words(value: Any) -> Iterator[str]:
+    """All text in a plan but its own rows and their schema."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _words(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key != "DataFrameScan":
+                yield from _words(item)
 
 
 def _selected(body: Any, metadata: Metadata, orders: tuple[Order, ...]) -> Plan:
