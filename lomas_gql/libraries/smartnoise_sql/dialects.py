@@ -34,7 +34,8 @@ SPACES = "\u0020\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u20
 
 def _quoted(text: str) -> str:
     # Standard strings are switched on for the session, and the gate lets no backslash pass.
-    return "'" + text.replace("'", "''") + '\' COLLATE "C"'
+    doubled = text.replace("'", "''")
+    return f"('{doubled}' COLLATE \"C\")"
 
 
 POSTGRESQL = Dialect(

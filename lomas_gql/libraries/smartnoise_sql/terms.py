@@ -124,7 +124,7 @@ def is_null(node: Any) -> bool:
 
 
 def of_literal(node: Literal, dialect: Dialect) -> Term:
-    """A literal: a number with a point is exact, one with an exponent a double, as in DuckDB.
+    """A literal. A number with a point is exact, as in DuckDB.
 
     Raises:
         InvalidQuery: NULL, or a number beyond what can be bounded.
@@ -135,7 +135,7 @@ def of_literal(node: Literal, dialect: Dialect) -> Term:
         case int() if abs(node.value) <= _LARGEST_WHOLE:
             return Term(Kind.WHOLE, dialect.whole.format(node.value), Bounds(node.value, node.value))
         case float():
-            return _decimal(node.value, dialect)
+            return _decimal(node.value)
         case str():
             return _quoted(node.value.replace("''", "'"), dialect)
         case None:
@@ -144,15 +144,11 @@ def of_literal(node: Literal, dialect: Dialect) -> Term:
             raise refused(f"a whole number beyond {_LARGEST_WHOLE}")
 
 
-def _decimal(value: float, dialect: Dialect) -> Term:
+def _decimal(value: float) -> Term:
     written = str(value)
-    size = abs(value)
-    if "e" not in written:
-        decimals = len(written.partition(".")[2])
-        return Term(Kind.EXACT, written, Bounds(value, value, size or 1, decimals))
-    if size and not 1 / LARGEST <= size <= LARGEST:
+    if "e" in written:
         raise refused(f"the number {written}")
-    return Term(Kind.DOUBLE, dialect.double.format(written), Bounds(value, value, size or 1))
+    return Term(Kind.EXACT, written, Bounds(value, value, abs(value) or 1, len(written.partition(".")[2])))
 
 
 LARGEST = 1e300
