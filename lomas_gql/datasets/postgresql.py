@@ -49,6 +49,7 @@ WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
   AND has_column_privilege(c.oid, a.attnum, 'SELECT')
 ORDER BY a.attnum
 """
+_OLDEST = 130_000
 _TYPES = """
 WITH RECURSIVE found AS (
   SELECT a.attname, t.oid, t.typtype, t.typbasetype
@@ -157,6 +158,10 @@ class PostgresSource:
             connection.execute(f"SET LOCAL statement_timeout = {int(LOOK_SECONDS * 1000)}")
             unfit = unfit_columns(self._types(connection), metadata)
             encoding = connection.execute("SHOW server_encoding").fetchone()
+            number = connection.info.server_version
+        if number < _OLDEST:
+            # Before that, comparing a date beyond all times with one of them raises.
+            unfit.append(f"is in PostgreSQL {number // 10_000}, which is too old")
         if encoding != ("UTF8",):
             unfit.append("is in a database whose encoding is not UTF8, so that some text might not be readable")
         return [*unfit, "give a view of it, or say push_down: false"] if unfit else []

@@ -164,10 +164,7 @@ def _boolean(cell: sql.Composable, kind: str) -> sql.Composable:
 def _time(cell: sql.Composable, kind: str, lower: datetime, upper: datetime) -> sql.Composable:
     if kind == "timestamptz":
         cell = sql.SQL("({} AT TIME ZONE 'UTC')").format(cell)
-    if kind == "date":
-        # Clamped as dates first: there are more of them than times.
-        within = "CASE WHEN {0} < {1} THEN {1} WHEN {0} > {2} THEN {2} + interval '1 day' ELSE {0}::timestamp END"
-        cell = sql.SQL(within).format(cell, sql.Literal(lower.date()), sql.Literal(upper.date()))
+    # A date is compared as it is, and cast where it lies within: there are more dates than times.
     return sql.SQL("CASE WHEN {0} < {1} THEN {1} WHEN {0} > {2} THEN {2} ELSE {0} END").format(
         cell, sql.Literal(lower), sql.Literal(upper)
     )

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from snsql._ast import ast
+from snsql._ast.tokens import Identifier
 from snsql.sql.reader.postgres import PostgresReader
 
 from lomas_gql.libraries.smartnoise_sql.completion import completed
@@ -25,9 +26,19 @@ class InPostgresReader(PostgresReader):  # type: ignore[misc]
 
     def _execute_ast(self, query: ast.Query, *_: Any, **__: Any) -> list[tuple[Any, ...]]:
         write_conditions(query, self.gated, self.rows.metadata)
-        names, *found = self.execute(f"WITH {TABLE} AS ({self.rows.projection}) {self.serializer.serialize(query)}")
+        names, *found = self.execute(self._written(query))
         whole = [tuple(_plain(cell) for cell in row) for row in found]
         return [names, *completed(query, self.gated, self.rows.metadata, whole)]
+
+    def _written(self, query: ast.Query) -> str:
+        """The query, with the projection in place of its table: so PostgreSQL computes no column in vain."""
+        [table] = query.find_nodes(ast.Table)
+        named = table.name
+        table.name = Identifier(f"({self.rows.projection}) AS {TABLE}")
+        try:
+            return str(self.serializer.serialize(query))
+        finally:
+            table.name = named
 
 
 def _plain(cell: Any) -> Any:
