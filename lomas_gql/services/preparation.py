@@ -131,7 +131,7 @@ async def _checked(
     found: SourceUnavailable | None
     try:
         async with place as worker:
-            found = await worker.call(jobs.unfit_in_place, runtime.settings.check_seconds, source, metadata)
+            found = await worker.call(jobs.unfit_in_place, runtime.settings.prepare_seconds, source, metadata)
     except WorkerLost as lost:
         found = SourceUnavailable(str(lost))
     if found is not None:

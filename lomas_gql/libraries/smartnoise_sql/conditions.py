@@ -134,7 +134,7 @@ class _Writer:
             case numeric.ArithmeticExpression():
                 return numbers.arithmetic(node, self.expression, self.dialect)
             case numeric.MathFunction():
-                return numbers.function(str(node.name).upper(), self.expression(node.expression))
+                return numbers.function(str(node.name).upper(), self.expression(node.expression), self.dialect)
             case logical.CaseExpression():
                 return self._case(node)
             case string.CoalesceFunction():

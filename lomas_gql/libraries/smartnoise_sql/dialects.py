@@ -61,4 +61,30 @@ POSTGRESQL = Dialect(
     day_name="TO_CHAR({}, 'FMDay')",
 )
 
-DIALECTS: Mapping[Engine, Dialect] = {Engine.POSTGRESQL: POSTGRESQL}
+SPARK = Dialect(
+    # No variable is put into texts (see the session), and the gate lets no backslash pass.
+    quoted=lambda text: "'" + text.replace("'", "''") + "'",
+    texts={
+        "LOWER": "LOWER({})",
+        "UPPER": "UPPER({})",
+        "TRIM": f"BTRIM({{}}, '{SPACES}')",
+        "CHAR_LENGTH": "CAST(CHAR_LENGTH({}) AS BIGINT)",
+        "POSITION": "CAST(POSITION({} IN {}) AS BIGINT)",
+        "SUBSTRING": "SUBSTRING({} FROM {} FOR {})",
+        # Spark's CONCAT of a null is null, DuckDB's is not.
+        "CONCAT": "CONCAT_WS('', {})",
+    },
+    parts={
+        **{
+            part: f"CAST(FLOOR(EXTRACT({part} FROM {{}})) AS BIGINT)"
+            for part in ("YEAR", "MONTH", "DAY", "HOUR", "MINUTE", "SECOND")
+        },
+        "MICROSECOND": "CAST(EXTRACT(SECOND FROM {}) * 1000000 AS BIGINT)",
+        "WEEKDAY": "CAST(EXTRACT(DAYOFWEEK FROM {}) - 1 AS BIGINT)",
+    },
+    day_name="DATE_FORMAT({}, 'EEEE')",
+    double="CAST({} AS DOUBLE)",
+    time="TIMESTAMP_NTZ '{}'",
+)
+
+DIALECTS: Mapping[Engine, Dialect] = {Engine.POSTGRESQL: POSTGRESQL, Engine.SPARK: SPARK}

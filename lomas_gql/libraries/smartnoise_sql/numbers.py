@@ -13,6 +13,7 @@ from lomas_gql.libraries.smartnoise_sql.terms import Bounds, Kind, Term, bounded
 
 # The spacing of doubles next to 1: what cancels in a sum of doubles leaves no less of the smaller one.
 _SPACING = 2.0**-53
+_LARGEST_FLOOR = 2.0**62
 _STRENGTH = {"*": 2, "/": 2, "%": 2, "+": 1, "-": 1}
 
 
@@ -95,7 +96,7 @@ def _remainder(left: Bounds, right: Bounds) -> Bounds:
 _BOUNDS = {"+": _sum, "-": _difference, "*": _product, "/": _quotient, "%": _remainder}
 
 
-def function(name: str, argument: Term) -> Term:
+def function(name: str, argument: Term, dialect: Dialect) -> Term:
     """ABS, SIGN, FLOOR or CEIL of a number.
 
     Raises:
@@ -110,8 +111,10 @@ def function(name: str, argument: Term) -> Term:
             return Term(kind, f"ABS({argument.sql})", absolute)
         case "SIGN":
             return Term(Kind.WHOLE, f"CAST(SIGN({argument.sql}) AS BIGINT)", Bounds(-1, 1))
-        case "FLOOR" | "CEIL" | "CEILING" if kind is Kind.DOUBLE:
-            return Term(kind, f"{name}({argument.sql})", Bounds(bounds.lowest - 1, bounds.highest + 1))
+        case "FLOOR" | "CEIL" | "CEILING" if kind is Kind.DOUBLE and bounds.largest < _LARGEST_FLOOR:
+            # Some engines make a whole number of it.
+            sql = dialect.double.format(f"{name}({argument.sql})")
+            return Term(kind, sql, Bounds(bounds.lowest - 1, bounds.highest + 1))
         case _:
             raise refused(f"{name} of such a number")
 

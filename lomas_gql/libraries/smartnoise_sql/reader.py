@@ -51,8 +51,10 @@ def reader_of(rows: Rows | RowsInPlace, gated: Gated) -> SqlReader:
         reader.attach(rows, gated)
         return reader
     from lomas_gql.libraries.smartnoise_sql.postgresql import InPostgresReader
+    from lomas_gql.libraries.smartnoise_sql.spark import InSparkReader
 
-    return {Engine.POSTGRESQL: InPostgresReader}[rows.engine](rows, gated)
+    readers = {Engine.POSTGRESQL: InPostgresReader, Engine.SPARK: InSparkReader}
+    return readers[rows.engine](rows, gated)
 
 
 class OneQueryReader(PrivateReader):  # type: ignore[misc]
