@@ -17,6 +17,8 @@ import pytest
 from lomas_gql.datasets.spark import SparkSource
 from lomas_gql.datasets.typing import fit
 from lomas_gql.libraries.base import Table
+from lomas_gql.libraries.smartnoise_sql.conditions import write_conditions
+from lomas_gql.libraries.smartnoise_sql.gate import gate
 from lomas_gql.libraries.smartnoise_sql.query import SmartnoiseSqlQuery
 from lomas_gql.libraries.smartnoise_sql.reader import reader_of
 from lomas_gql.metadata import Metadata
@@ -75,3 +77,24 @@ def parquet(folder: Path, columns: dict[str, Sequence[Any]] | pl.DataFrame, name
     frame = columns if isinstance(columns, pl.DataFrame) else pl.DataFrame(columns)
     frame.write_parquet(path)
     return SparkSource(MASTER, path=str(path), format="parquet")
+
+
+def selected(conditions: Sequence[str], rows: Rows | RowsInPlace) -> list[list[str]]:
+    """Which rows each condition selects, by their first column; in one job."""
+    lists = "LIST" if isinstance(rows, Rows) else "COLLECT_LIST"
+    written = [_written(condition, rows.metadata) for condition in conditions]
+    answers = ", ".join(f"{lists}(CASE WHEN {condition} THEN c0 END) AS s{i}" for i, condition in enumerate(written))
+    if isinstance(rows, Rows):
+        [found] = rows.execute(f"SELECT {answers} FROM df")[1]
+    else:
+        [found] = rows.connection.sql(f"WITH df AS ({rows.projection}) SELECT {answers} FROM df").collect()
+    return [sorted(cell for cell in cells or () if cell is not None) for cells in found]
+
+
+def _written(condition: str, metadata: Metadata) -> str:
+    """The condition as the engine gets it."""
+    gated = gate(f"SELECT COUNT(*) AS n FROM df WHERE {condition}", metadata)
+    if metadata.engine is Engine.DUCKDB:
+        return f"TRY({gated.query.where.condition})"
+    write_conditions(gated.query, gated, metadata)
+    return str(gated.query.where.condition)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import random
+import sys
+import time
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import psutil
 import pytest
 
+from lomas_gql.database.engine import Database
+from lomas_gql.datasets import spark_session
+from lomas_gql.datasets.sources import source_from, stored
 from lomas_gql.datasets.spark import SparkSource
 from lomas_gql.datasets.spark_cells import fitted
 from lomas_gql.datasets.typing import fit
+from lomas_gql.errors import AdministrationError, SourceUnavailable
 from lomas_gql.metadata import Metadata
-from tests.conftest import DEMO, PENGUIN
+from lomas_gql.services.importing import import_catalogue
+from tests.conftest import DEMO, PENGUIN, Client, Server, new_server
 from tests.spark import MASTER, exact_in_both, needs_spark, parquet, quiet, released
+from tests.test_main_path import EXECUTE, laplace_sum, sql
 
 pytestmark = [needs_spark, quiet, pytest.mark.usefixtures("spark")]
 
@@ -39,7 +49,22 @@ COLUMNS: dict[str, dict[str, Any]] = {
 READABLE = [name for name in COLUMNS if name not in ("time", "begun")]
 TEXTS = [
     *["", " ", "NA", "nan", "-nan", "inf", "-Infinity", "1e5", "1E+2", "1e400", "-1e400", "1e-400", ".5", "5.", "+3"],
-    *["--3", "1_000", "1,5", "0x10", "0x1p3", "1d", "1F", "10L", "１", " 7 ", "\t7\n", "\xa07", "\u20037", "7\x00"],
+    *[
+        "--3",
+        "1_000",
+        "1,5",
+        "0x10",
+        "0x1p3",
+        "1d",
+        "1F",
+        "10L",
+        "\uff11",
+        " 7 ",
+        "\t7\n",
+        "\xa07",
+        "\u20037",
+        "7\x00",
+    ],
     *["00012", "9007199254740993", "9223372036854775808", "12.7", "-0.0", "1" * 400, "TRUE", " t ", "No", "1.0"],
     *["2008-01-05", "2008-1-5", "2008-01-05 10:11", "2008-01-05T10:11:12Z", "2008-01-05 10:11:12.1234567", "nothing"],
     *["2008-02-30", "2008-13-01", "05.01.2008", "31.02.2008", "0001-01-01", "9999-12-31", "12008-01-01", "epoch"],
@@ -156,3 +181,164 @@ def test_a_csv_is_read_as_text_whatever_its_lines_hold(tmp_path: Path) -> None:
         (5, "a"): 1,
         (4, "b"): 1,
     }
+
+
+CATALOGUE = """
+datasets:
+- dataset_name: BIRDS
+  dataset_access: {database_type: SPARK_DB, master: "local[2]", path: rows.parquet}
+  metadata_access: {database_type: PATH_DB, path: penguin_metadata.yaml}
+"""
+
+
+async def imported(folder: Path, old: str = "", new: str = "") -> tuple[list[str], str]:
+    """What an import of the catalogue, with a mistake, changes or tells."""
+    (folder / "penguin_metadata.yaml").write_bytes((DEMO / "penguin_metadata.yaml").read_bytes())
+    (folder / "birds.yaml").write_text(CATALOGUE.replace(old, new))
+    database = Database(f"sqlite+aiosqlite:///{folder / 'lomas.db'}")
+    try:
+        await database.upgrade()
+        return (await import_catalogue(database, [folder / "birds.yaml"])).changes, ""
+    except AdministrationError as error:
+        return [], error.message
+    finally:
+        await database.close()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("rows.parquet", "none.parquet", "none.parquet in Spark at local[2] cannot be read: PATH_NOT_FOUND"),
+        ("path: rows", "table: none, path: rows", "SPARK_DB: give a table or a path"),
+        (", path: rows.parquet", "", "SPARK_DB: give a table or a path"),
+        (
+            ", path: rows.parquet",
+            ", table: none",
+            "none in Spark at local[2] cannot be read: TABLE_OR_VIEW_NOT_FOUND",
+        ),
+        (
+            "rows.parquet",
+            '"s3a://planted:planted@rows/x"',
+            "SPARK_DB.path: a user or a password does not belong here",
+        ),
+        ("local[2]", "https://planted", "SPARK_DB.master: is no Spark master"),
+        ("local[2]", "spark://planted:planted@host", "SPARK_DB.master: is no Spark master"),
+        ("rows.parquet", "rows.parquet, format: orc", "SPARK_DB.format: Input should be"),
+        ("rows.parquet", "odd.parquet", "holds island as Object, from which it cannot be read"),
+    ],
+)
+async def test_a_mistake_of_an_owners_is_told_with_its_place(
+    penguins: pl.DataFrame, tmp_path: Path, old: str, new: str, told: str
+) -> None:
+    parquet(tmp_path, penguins)
+    parquet(tmp_path, penguins.with_columns(island=pl.lit([["a"]])), "odd")
+    changes, message = await imported(tmp_path, old, new)
+    assert changes == []
+    assert told in message
+    assert "planted" not in message
+
+
+async def test_a_table_of_the_catalogue_is_a_dataset(penguins: pl.DataFrame, tmp_path: Path) -> None:
+    file = parquet(tmp_path, penguins)
+    spark = spark_session.session(MASTER)
+    spark.read.parquet(str(file.path)).createOrReplaceTempView("penguin_view")
+    changes, message = await imported(tmp_path, "path: rows.parquet", "table: penguin_view")
+    assert (changes, message) == (["dataset BIRDS: added"], "")
+    source = SparkSource(MASTER, table="penguin_view")
+    assert source_from(stored(source)) == source
+    there, here = exact_in_both(QUERIES[3], source, penguins.lazy(), Metadata.parse(PENGUIN))
+    assert [row[:2] for row in there[1]] == [row[:2] for row in here[1]]
+
+
+def test_without_spark_or_java_the_owner_learns_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spark_session, "_session", None)
+    monkeypatch.setitem(sys.modules, "pyspark", None)
+    with pytest.raises(SourceUnavailable) as caught:
+        spark_session.session(MASTER)
+    assert caught.value.reason == "Spark is not installed here: pip install 'lomas-gql[spark]'"
+
+
+def processes(server: Server) -> tuple[psutil.Process, psutil.Process]:
+    """The server's worker that has started Java, and Java."""
+    assert server.process is not None
+    [java] = [p for p in psutil.Process(server.process.pid).children(recursive=True) if p.name() == "java"]
+    worker = java.parent()
+    assert worker is not None
+    return worker, java
+
+
+def gone(process: psutil.Process) -> bool:
+    """Whether it ends within a minute; nobody may be there to take note of its end."""
+    deadline = time.monotonic() + 60
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_a_server_answers_from_spark_and_leaves_no_java_behind(penguins: pl.DataFrame, tmp_path: Path) -> None:
+    parquet(tmp_path, penguins)
+    (tmp_path / "penguin_metadata.yaml").write_bytes((DEMO / "penguin_metadata.yaml").read_bytes())
+    (tmp_path / "birds.yaml").write_text(CATALOGUE)
+    conf = json.dumps({"spark.sql.ansi.enabled": "true", "spark.hadoop.fs.s3a.secret.key": "planted-key"})
+    secret = {"LOMAS_CREDENTIALS__X__USERNAME": "planted", "LOMAS_CREDENTIALS__X__PASSWORD": "planted"}
+    options = {
+        "LOMAS_PRIVATE_WORKERS": "1",
+        "LOMAS_SPARK_MEGABYTES": "512",
+        "LOMAS_QUERY_SECONDS": "300",
+        "LOMAS_SPARK_CONF": conf,
+    } | secret
+    server = new_server(tmp_path, **options, JAVA_TOOL_OPTIONS="-XX:TieredStopAtLevel=1")
+    server.run(lambda database: import_catalogue(database, [tmp_path / "birds.yaml"]))
+    server.start()
+    try:
+        client = server.user(dataset="BIRDS", epsilon="100")
+        check_answers(client)
+        worker, java = processes(server)
+        check_java(java)
+        java.kill()
+        assert gone(java)
+        # The worker starts another.
+        assert execute(client, COUNT)["__typename"] == "Executed"
+        assert processes(server)[0] == worker
+        _, java = processes(server)
+        worker.kill()
+        assert gone(java)
+        assert "planted" not in (tmp_path / "server.log").read_text()
+    finally:
+        server.stop()
+
+
+COUNT = "SELECT species, COUNT(*) AS n FROM df GROUP BY species"
+
+
+def execute(client: Client, text: str) -> dict[str, Any]:
+    answer: dict[str, Any] = client.data(EXECUTE, sql(text, epsilon=10.0, dataset="BIRDS"))["execute"]
+    return answer
+
+
+def check_answers(client: Client) -> None:
+    told = execute(client, COUNT)
+    assert told["__typename"] == "Executed", told
+    rows = told["result"]["table"]["rows"]
+    assert [row[0] for row in rows] == ["Adelie", "Chinstrap", "Gentoo", "OTHER"]
+    assert [row[1] for row in rows] == [pytest.approx(n, abs=5) for n in (152, 68, 124, 0)]
+    assert told["budget"]["spent"]["epsilon"] == 10.0
+    partial = "SELECT COUNT(*) AS n FROM df WHERE SQRT(bill_length_mm) > 6"
+    assert execute(client, partial)["__typename"] == "InvalidQuery"
+    other = {
+        "input": {"dataset": "BIRDS", "query": {"opendp": {"measurement": laplace_sum(), "column": "bill_length_mm"}}}
+    }
+    told = client.data(EXECUTE, other)["execute"]
+    assert told["__typename"] == "InvalidQuery"
+    assert "SmartNoise SQL alone" in str(told["issues"])
+
+
+def check_java(java: psutil.Process) -> None:
+    """It holds no secret and listens to this machine alone."""
+    assert "planted" not in " ".join(java.cmdline())
+    assert not [name for name in java.environ() if name.startswith("LOMAS_")]
+    listening = {at.laddr.ip for at in java.net_connections() if at.status == psutil.CONN_LISTEN}
+    assert listening <= {"127.0.0.1", "::ffff:127.0.0.1"}
+    assert listening
