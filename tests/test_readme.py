@@ -15,6 +15,7 @@ TOLD = {
     "database_url": "`lomas.db` in the data folder",
     "cors_origins": "none",
     "credentials": "none",
+    "spark_conf": "none",
 }
 
 
