@@ -22,12 +22,9 @@ lint: .venv/installed
 
 check: lint test
 
+# The tables of docs/performance.md: 20 minutes on two idle cores. `make bench QUICK=1` shows that it runs.
 bench: .venv/installed
-	$(BIN)/python benchmarks/small_query.py
-	$(BIN)/python benchmarks/hostile.py
-	$(BIN)/python benchmarks/smartnoise_sql.py
-	$(BIN)/python benchmarks/dashboard.py
-	$(BIN)/python benchmarks/ledger.py
+	$(BIN)/python benchmarks/collect.py $(if $(QUICK),--quick)
 
 # Servers and databases killed in large numbers: 15 minutes on two idle cores.
 faults: .venv/installed

@@ -16,20 +16,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import yaml
+from asking import Client
+from penguins import DEMO
 from serving import Serving
-from smartnoise_sql import DEMO
+from timing import in_turn
 
 from lomas_gql.database.engine import Database
 from lomas_gql.database.models import Dataset, Release, User
@@ -71,27 +69,11 @@ def compare(folder: Path, datasets: int, releases: int, runs: int) -> None:
         answers = [way() for way in ways.values()]
         assert all(answer == answers[0] for answer in answers)
         times = in_turn(list(ways.values()), runs)
-    print(f"{datasets} datasets with {releases} releases each; medians of {runs} runs in milliseconds")
+    print(f"{datasets} datasets with {releases} releases each; medians of {runs} runs in milliseconds\n")
     print("| way | requests | time | time / dashboard |\n|---|---|---|---|")
     for name, taken in zip(ways, times, strict=True):
         requests = 1 if name == "dashboard" else datasets * len(PARTS)
         print(f"| {name} | {requests} | {taken:.0f} | {taken / times[0]:.1f} |")
-
-
-class Client:
-    """One connection that is kept alive. http.client costs less than the server does, so that it does not count."""
-
-    def __init__(self, url: str, token: str) -> None:
-        self.connection = HTTPConnection(url.removeprefix("http://"), timeout=60)
-        self.headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
-
-    def ask(self, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
-        body = json.dumps({"query": query, "variables": variables})
-        self.connection.request("POST", "/graphql", body, self.headers)
-        answer = json.loads(self.connection.getresponse().read())
-        assert "errors" not in answer, answer
-        data: dict[str, Any] = answer["data"]
-        return data
 
 
 def dashboard(client: Client) -> dict[str, Any]:
@@ -160,17 +142,6 @@ def released(user: User, dataset: Dataset, number: int) -> Release:
         server="bench",
         lease_until=datetime.now(UTC),
     )
-
-
-def in_turn(ways: list[Callable[[], object]], runs: int) -> list[float]:
-    """The median of each, run in turn, so that a change in the machine's speed meets all."""
-    times: list[list[float]] = [[] for _ in ways]
-    for _ in range(runs):
-        for way, taken in zip(ways, times, strict=True):
-            began = time.perf_counter()
-            way()
-            taken.append((time.perf_counter() - began) * 1000)
-    return [statistics.median(taken) for taken in times]
 
 
 if __name__ == "__main__":

@@ -24,9 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from penguins import DEMO
 from serving import Serving
-from smartnoise_sql import DEMO, paired
 from sqlmodel import col, select
+from timing import in_turn
 
 from lomas_gql.database.engine import Database
 from lomas_gql.database.models import Dataset, User
@@ -149,7 +150,8 @@ def share(
             answer = http.post(f"{server}/graphql", json={"query": EXECUTE}, headers=headers).json()
             assert answer["data"]["execute"]["__typename"] == "Executed", answer
 
-        return paired(ask, lambda: runner.run(client.charge()), runs)
+        query, own = in_turn([ask, lambda: runner.run(client.charge())], runs)
+        return query, own
 
 
 if __name__ == "__main__":

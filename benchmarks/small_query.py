@@ -67,7 +67,7 @@ def compare(folder: Path, token: str, options: argparse.Namespace) -> float:
             for kind, rate in kinds.items():
                 rates[kind].append(rate())
     medians = {kind: statistics.median(found) for kind, found in rates.items()}
-    print(f"{options.connections} connections, medians of {options.rounds} rounds of {options.seconds} s")
+    print(f"{options.connections} connections, medians of {options.rounds} rounds of {options.seconds} s\n")
     print("| asked | requests / s | of bare |\n|---|---|---|")
     of_bare = {kind: median / medians["bare Starlette"] for kind, median in medians.items()}
     for kind, median in medians.items():

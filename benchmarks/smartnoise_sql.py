@@ -1,155 +1,201 @@
-"""SmartNoise SQL on 1,000,000 rows: through the server, against the library itself, as ratios in one run.
+"""SmartNoise SQL through the server, against the library itself, as ratios in one run.
 
     make bench
 
 Three ways to the same answer, each timed as a whole and compared by its median:
 
-- server: an `execute` over HTTP, charged and written to the history;
+- server: an `execute` over HTTP, charged and written to the history; of a text that it has seen, and of a new one;
 - direct: the library's own PrivateReader in this process, over the same DuckDB reader with its table ready;
 - pandas: the CSV read again and handed to the library's PandasReader, as Lomas does on each request.
+
+With many clients, each a user with a budget of its own, what counts is how much is answered: queries per second of
+the server, against calls per second of the library in as many processes as the server has private workers.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
+import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-import httpx
-import numpy as np
 import pandas as pd
-import yaml
+import penguins
+from asking import Client, Query, rate, repeated
 from serving import Serving
+from timing import in_turn, median, told
 
-from lomas_gql.database.engine import Database
-from lomas_gql.datasets.files import FileSource
-from lomas_gql.datasets.preparing import prepare
 from lomas_gql.libraries.smartnoise_sql.gate import gate
 from lomas_gql.libraries.smartnoise_sql.reader import DuckDBReader
 from lomas_gql.metadata import Metadata
-from lomas_gql.rows import Rows
-from lomas_gql.services import administration, importing, tokens
 from lomas_gql.settings import Settings
 
-DEMO = Path(importing.__file__).parent.parent / "demo"
+CLIENTS = 16
+WORKERS = Settings.model_fields["private_workers"].default
 QUERIES = {
     "COUNT": "SELECT COUNT(*) AS n FROM df",
+    "COUNT + AVG": "SELECT COUNT(*) AS n, AVG(bill_length_mm) AS m FROM df",
     "GROUP BY + AVG": "SELECT species, AVG(bill_length_mm) AS m FROM df GROUP BY species",
 }
-EXECUTE = """mutation($sql: String!) { execute(input: {dataset: "LARGE", query: {smartnoiseSql:
-  {sql: $sql, epsilon: 1, delta: 0}}}) { __typename ... on UserError { message } } }"""
+MOST_SECONDS = 300
+"""For which one process waits for the other: it may have failed."""
+_numbers = itertools.count()
+_together: Barrier
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rows", type=int, nargs="+", default=[344, 1_000_000])
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--pandas-runs", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=5, help="of each loop with many clients")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        compare(Path(folder), options.rows, options.runs, options.pandas_runs)
+    with tempfile.TemporaryDirectory() as folder, library_processes() as processes:
+        compare(Path(folder), processes, options)
 
 
-def compare(folder: Path, rows: int, runs: int, pandas_runs: int) -> None:
-    facts = write_penguins(folder, rows)
-    metadata = Metadata.parse(facts)
-    token = asyncio.run(set_up(folder))
-    print(f"{rows} rows, {runs} runs of each query; medians in milliseconds")
-    print("| query | server | direct | server / direct | pandas | pandas / server |\n|---|---|---|---|---|---|")
-    with Serving(folder / "data") as url, httpx.Client(timeout=600) as client:
-        for name, sql in QUERIES.items():
-            headers = {"Authorization": f"Bearer {token}"}
-
-            def ask(sql: str = sql, headers: dict[str, str] = headers) -> None:
-                body = {"query": EXECUTE, "variables": {"sql": sql}}
-                answer = client.post(f"{url}/graphql", json=body, headers=headers).json()
-                assert answer["data"]["execute"]["__typename"] == "Executed", answer
-
-            direct = direct_reader(folder, metadata, sql)
-            server_time, direct_time = paired(ask, direct, runs)
-            pandas_time = median(lambda sql=sql: as_lomas_does(folder, metadata, sql), pandas_runs)
-            print(
-                f"| {name} | {server_time:.0f} | {direct_time:.0f} | {server_time / direct_time:.2f} "
-                f"| {pandas_time:.0f} | {pandas_time / server_time:.0f} |"
-            )
-
-
-def write_penguins(folder: Path, rows: int) -> dict[str, object]:
-    """The demo's penguins, drawn with replacement."""
-    penguins = pd.read_csv(DEMO / "penguins.csv")
-    chosen = np.random.default_rng(1).integers(0, len(penguins), rows)
-    penguins.iloc[chosen].to_csv(folder / "large.csv", index=False)
-    facts: dict[str, object] = yaml.safe_load((DEMO / "penguin_metadata.yaml").read_text())
-    facts["rows"] = rows
-    (folder / "metadata.yaml").write_text(yaml.safe_dump(facts))
-    entry = {
-        "dataset_name": "LARGE",
-        "dataset_access": {"database_type": "PATH_DB", "path": "large.csv"},
-        "metadata_access": {"database_type": "PATH_DB", "path": "metadata.yaml"},
-    }
-    (folder / "catalogue.yaml").write_text(yaml.safe_dump({"datasets": [entry]}))
-    return facts
+def compare(folder: Path, processes: ProcessPoolExecutor, options: argparse.Namespace) -> None:
+    penguins.write(folder, options.rows, "csv")
+    tokens = asyncio.run(penguins.set_up(folder, CLIENTS))
+    with Serving(folder / "data") as url:
+        clients = [Client(url, token) for token in tokens]
+        cases = list(itertools.product(options.rows, QUERIES))
+        print(f"One client; medians of {options.runs} runs ({options.pandas_runs} of pandas), in milliseconds.\n")
+        print("| rows | query | server | direct | server / direct | added | new text | pandas | pandas / server |")
+        print("|---|---|---|---|---|---|---|---|---|")
+        for rows, name in cases:
+            print(one_client(folder, clients[0], rows, name, options), flush=True)
+        print(
+            f"\n{CLIENTS} clients, each a user of its own, ask again when they have their answer; the library is called "
+            f"as often as it can be in {WORKERS} processes, as many as the server has private workers. "
+            f"Two rounds of {options.seconds:g} s of each, in turn; the answers' times in milliseconds.\n"
+        )
+        print("| rows | query | server, queries / s | direct, calls / s | direct / server | median | 95% within |")
+        print("|---|---|---|---|---|---|---|")
+        for rows, name in cases:
+            print(many_clients(folder, clients, processes, rows, name, options.seconds), flush=True)
+        print(f"\nEstimates (`estimateCost`) in milliseconds, by one client and by {CLIENTS} at once.\n")
+        print("| query | one client | new text | 16 clients | 95% within |\n|---|---|---|---|---|")
+        for name in QUERIES:
+            print(estimates(clients, options.rows[-1], name, options), flush=True)
 
 
-async def set_up(folder: Path) -> str:
-    database = Database(Settings(data_dir=folder / "data", database_url="").url)
-    await database.upgrade()
-    await importing.import_catalogue(database, [folder / "catalogue.yaml"])
-    await administration.add_user(database, "bench", None, may_query=True)
-    await administration.grant(database, "bench", "LARGE", "1000000", "1")
-    token = await tokens.create_token(database, "bench", None)
-    await database.close()
-    return token
+def one_client(folder: Path, client: Client, rows: int, name: str, options: argparse.Namespace) -> str:
+    sql, dataset = QUERIES[name], penguins.name(rows)
+    server, direct, new = in_turn(
+        [
+            lambda: client.execute(dataset, query(sql)),
+            direct_reader(folder, rows, sql),
+            lambda: client.execute(dataset, query(new_text(sql))),
+        ],
+        options.runs,
+    )
+    pandas = median(lambda: as_lomas_does(folder, rows, sql), options.pandas_runs)
+    return (
+        f"| {rows:,} | {name} | {told(server)} | {told(direct)} | {server / direct:.2f} | {server - direct:+.0f} "
+        f"| {told(new)} | {told(pandas)} | {pandas / server:.0f} |"
+    )
 
 
-def direct_reader(folder: Path, metadata: Metadata, sql: str) -> Callable[[], object]:
+def many_clients(
+    folder: Path, clients: list[Client], processes: ProcessPoolExecutor, rows: int, name: str, seconds: float
+) -> str:
+    sql, dataset = QUERIES[name], penguins.name(rows)
+    asking = [partial(client.execute, dataset, query(sql)) for client in clients]
+    direct: list[float] = []
+    server: list[float] = []
+    taken: list[float] = []
+    for _ in range(2):
+        answered, times = rate(asking, seconds)
+        server.append(answered)
+        taken += times
+        each = [processes.submit(direct_rate, folder, rows, sql, seconds) for _ in range(WORKERS)]
+        direct.append(sum(process.result() for process in each))
+    answered, called = statistics.mean(server), statistics.mean(direct)
+    return (
+        f"| {rows:,} | {name} | {answered:.1f} | {called:.1f} | {called / answered:.2f} "
+        f"| {told(statistics.median(taken))} | {told(slowest(taken))} |"
+    )
+
+
+def estimates(clients: list[Client], rows: int, name: str, options: argparse.Namespace) -> str:
+    sql, dataset = QUERIES[name], penguins.name(rows)
+    asking = [partial(client.estimate, dataset, query(sql)) for client in clients]
+    rate(asking, 0)
+    warm, new = in_turn([asking[0], lambda: clients[0].estimate(dataset, query(new_text(sql)))], options.runs)
+    _, taken = rate(asking, options.seconds / 2)
+    return f"| {name} | {told(warm)} | {told(new)} | {told(statistics.median(taken))} | {told(slowest(taken))} |"
+
+
+def query(sql: str) -> Query:
+    return {"smartnoiseSql": {"sql": sql, "epsilon": 1, "delta": 0}}
+
+
+def new_text(sql: str) -> str:
+    """The same query in words that no cache knows."""
+    return sql.replace(" AS ", f" AS q{next(_numbers)}")
+
+
+def slowest(taken: list[float]) -> float:
+    """The time within which 95% were answered."""
+    return sorted(taken)[int(len(taken) * 0.95)]
+
+
+def direct_reader(folder: Path, rows: int, sql: str) -> Callable[[], object]:
     """The library's PrivateReader over prepared rows, as it would be used without a server."""
     from snsql import Privacy
     from snsql.metadata import Metadata as Theirs
     from snsql.sql.private_reader import PrivateReader
 
-    prepared = prepare(FileSource(str(folder / "large.csv")), metadata, folder / "direct")
+    mapped = penguins.mapped(folder, rows, "csv")
     reader = DuckDBReader()
-    gated = gate(sql, metadata)
-    reader.attach(Rows.mapped(prepared, metadata), gated)
-    tables = Theirs.from_dict(metadata.smartnoise(names=metadata.sql_names))
+    gated = gate(sql, mapped.metadata)
+    reader.attach(mapped, gated)
+    tables = Theirs.from_dict(mapped.metadata.smartnoise(names=mapped.metadata.sql_names))
     private = PrivateReader(reader, tables, privacy=Privacy(epsilon=1.0, delta=0.0))
     return lambda: private.execute(str(gated.query))
 
 
-def as_lomas_does(folder: Path, metadata: Metadata, sql: str) -> None:
+@contextmanager
+def library_processes() -> Iterator[ProcessPoolExecutor]:
+    """Processes for the library alone, which begin to call it at the same moment."""
+    context = multiprocessing.get_context("spawn")
+    together = context.Barrier(WORKERS)
+    with ProcessPoolExecutor(WORKERS, mp_context=context, initializer=wait_for, initargs=[together]) as processes:
+        yield processes
+
+
+def wait_for(together: Barrier) -> None:
+    global _together
+    _together = together
+
+
+def direct_rate(folder: Path, rows: int, sql: str, seconds: float) -> float:
+    call = direct_reader(folder, rows, sql)
+    call()
+    _together.wait(MOST_SECONDS)
+    began = time.perf_counter()
+    ended, taken = repeated(call, began + seconds)
+    return len(taken) / (ended - began)
+
+
+def as_lomas_does(folder: Path, rows: int, sql: str) -> None:
     from snsql import Privacy, from_connection
 
-    frame = pd.read_csv(folder / "large.csv")
+    frame = pd.read_csv(penguins.file(folder, rows, "csv"))
     privacy = Privacy(epsilon=1.0, delta=0.0)
-    reader = from_connection(frame, privacy=privacy, metadata=metadata.smartnoise())
+    reader = from_connection(frame, privacy=privacy, metadata=Metadata.parse(penguins.facts(rows)).smartnoise())
     reader.get_privacy_cost(sql)
     reader.execute(sql)
-
-
-def paired(one: Callable[[], object], other: Callable[[], object], runs: int) -> tuple[float, float]:
-    """The medians of two calls made in turn, so that a change in the machine's speed meets both."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for call in (one, other):
-        call()
-    for _ in range(runs):
-        for call, taken in zip((one, other), times, strict=True):
-            taken.append(timed(call))
-    return statistics.median(times[0]), statistics.median(times[1])
-
-
-def median(call: Callable[[], object], runs: int) -> float:
-    return statistics.median(timed(call) for _ in range(runs))
-
-
-def timed(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return (time.perf_counter() - began) * 1000
 
 
 if __name__ == "__main__":
