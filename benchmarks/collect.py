@@ -23,7 +23,21 @@ import psutil
 
 HERE = Path(__file__).parent
 PERFORMANCE = HERE.parent / "docs" / "performance.md"
-PACKAGES = ["opendp", "polars", "smartnoise-sql", "duckdb", "diffprivlib", "scikit-learn", "smartnoise-synth", "mbi", "pandas", "strawberry-graphql", "starlette", "uvicorn", "sqlalchemy"]
+PACKAGES = [
+    "opendp",
+    "polars",
+    "smartnoise-sql",
+    "duckdb",
+    "diffprivlib",
+    "scikit-learn",
+    "smartnoise-synth",
+    "mbi",
+    "pandas",
+    "strawberry-graphql",
+    "starlette",
+    "uvicorn",
+    "sqlalchemy",
+]
 QUICK = {
     "start": "--rows 10000 --runs 1",
     "smartnoise_sql": "--rows 344 10000 --runs 3 --pandas-runs 1 --seconds 1",
