@@ -58,10 +58,15 @@ def prepare(source: Source, metadata: Metadata, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     drop_abandoned(folder)
     with private_folder(folder) as fetched:
-        frame = _fitted(source, metadata, fetched, _secret(folder.parent))
-    draft = _private_file(folder, prepared.name)
-    with draft.open("wb") as file:
-        frame.rechunk().write_ipc(file, compression="uncompressed", compat_level=pl.CompatLevel.newest())
+        rows = _fitted(source, metadata, fetched, _secret(folder.parent))
+        draft = _private_file(folder, prepared.name)
+        # Written as it is read: ten million rows would not fit a worker's memory with what is made on the way.
+        try:
+            rows.sink_ipc(draft, compression="uncompressed", compat_level=pl.CompatLevel.newest())
+        except BaseException:
+            # It holds private rows.
+            draft.unlink()
+            raise
     # A rename is atomic: another worker sees the whole file or none.
     draft.rename(prepared)
     drop_old(prepared)
@@ -88,12 +93,12 @@ def drop_old(prepared: Path) -> None:
                 old.unlink()
 
 
-def _fitted(source: Source, metadata: Metadata, fetched: Path, key: int) -> pl.DataFrame:
+def _fitted(source: Source, metadata: Metadata, fetched: Path, key: int) -> pl.LazyFrame:
     rows = source.scan([column.name for column in metadata.columns], fetched)
     unfit = unfit_columns(schema_of(rows, source.describe()), metadata)
     if unfit:
         raise SourceUnavailable(f"{source.describe()} {'; '.join(unfit)}")
-    return fit(rows, metadata, key).collect()
+    return fit(rows, metadata, key)
 
 
 def _private_file(folder: Path, name: str) -> Path:
