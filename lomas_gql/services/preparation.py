@@ -128,14 +128,15 @@ async def _checked(
     runtime: Runtime, source: InPlaceSource, metadata: Metadata, version: str, place: Turn
 ) -> SourceUnavailable | None:
     """Why this version of the rows cannot be queried in place, if so; that is remembered for a short while."""
-    found: SourceUnavailable | None
+    found: SourceUnavailable | None = SourceUnavailable("its check was given up")
     try:
         async with place as worker:
             found = await worker.call(jobs.unfit_in_place, runtime.settings.prepare_seconds, source, metadata)
     except WorkerLost as lost:
         found = SourceUnavailable(str(lost))
-    if found is not None:
-        asyncio.get_running_loop().call_later(TRUST_SECONDS, runtime.checks.pop, version, None)
+    finally:
+        if found is not None:
+            asyncio.get_running_loop().call_later(TRUST_SECONDS, runtime.checks.pop, version, None)
     return found
 
 

@@ -1,6 +1,6 @@
 """Rule 8: which groups exist is private. Public categories are all answered, all with noise; others pass a threshold.
 
-Enforced in `smartnoise_sql/reader._completed` and `opendp/plan._grouped`; classes and codes come from metadata.
+Enforced in `smartnoise_sql/completion.completed` and `opendp/plan._grouped`; classes and codes come from metadata.
 """
 
 from __future__ import annotations

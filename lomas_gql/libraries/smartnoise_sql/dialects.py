@@ -58,7 +58,7 @@ POSTGRESQL = Dialect(
         }.items()
     },
     # Without TM the name is English, whatever the server's language.
-    day_name="TO_CHAR({}, 'FMDay')",
+    day_name="(TO_CHAR({}, 'FMDay') COLLATE \"C\")",
 )
 
 SPARK = Dialect(
