@@ -82,8 +82,8 @@ def parquet(folder: Path, columns: dict[str, Sequence[Any]] | pl.DataFrame, name
 def selected(conditions: Sequence[str], rows: Rows | RowsInPlace) -> list[list[str]]:
     """Which rows each condition selects, by their first column; in one job."""
     lists = "LIST" if isinstance(rows, Rows) else "COLLECT_LIST"
-    written = [_written(condition, rows.metadata) for condition in conditions]
-    answers = ", ".join(f"{lists}(CASE WHEN {condition} THEN c0 END) AS s{i}" for i, condition in enumerate(written))
+    asked = [written(condition, rows.metadata) for condition in conditions]
+    answers = ", ".join(f"{lists}(CASE WHEN {condition} THEN c0 END) AS s{i}" for i, condition in enumerate(asked))
     if isinstance(rows, Rows):
         [found] = rows.execute(f"SELECT {answers} FROM df")[1]
     else:
@@ -91,8 +91,12 @@ def selected(conditions: Sequence[str], rows: Rows | RowsInPlace) -> list[list[s
     return [sorted(cell for cell in cells or () if cell is not None) for cells in found]
 
 
-def _written(condition: str, metadata: Metadata) -> str:
-    """The condition as the engine gets it."""
+def written(condition: str, metadata: Metadata) -> str:
+    """The condition as the engine gets it.
+
+    Raises:
+        InvalidQuery: it does not pass the gate.
+    """
     gated = gate(f"SELECT COUNT(*) AS n FROM df WHERE {condition}", metadata)
     if metadata.engine is Engine.DUCKDB:
         return f"TRY({gated.query.where.condition})"
