@@ -71,7 +71,10 @@ def session(master: str) -> SparkSession:
 
 def _serves(session: SparkSession, master: str) -> bool:
     context = session.sparkContext
-    return context.master == master and _process().poll() is None and not context._jsc.sc().isStopped()
+    try:
+        return context.master == master and _process().poll() is None and not context._jsc.sc().isStopped()
+    except Exception:  # noqa: BLE001 (Java is dying: PySpark's and the system's own errors)
+        return False
 
 
 def _started(master: str) -> SparkSession:
@@ -157,16 +160,17 @@ def end() -> None:
 
         if session is not None:
             # Where Java has died, the session cannot say goodbye to it.
-            with suppress(OSError), warnings.catch_warnings(action="ignore"):
+            with suppress(Exception), warnings.catch_warnings(action="ignore"):
                 session.sparkContext.stop()
         SparkContext._active_spark_context = None
         gateway, SparkContext._gateway, SparkContext._jvm = SparkContext._gateway, None, None
         if gateway is None:
             return
         process: Any = getattr(gateway, "proc", None)
-        gateway.shutdown()
-        process.stdin.close()
         try:
+            gateway.shutdown()
+            process.stdin.close()
             process.wait(_END_SECONDS)
-        except TimeoutExpired:
+        except (TimeoutExpired, OSError):
             process.kill()
+            process.wait()
