@@ -80,6 +80,12 @@ def test_answers_are_near_the_truth_at_a_large_epsilon(penguin: Metadata) -> Non
     assert abs(deviation - lengths.std()) < 1.5
 
 
+def test_whole_numbers_are_rounded_and_not_cut_off(penguin: Metadata) -> None:
+    rows = dummy_rows(penguin, 100, seed=1)
+    for _ in range(20):
+        assert run("SELECT COUNT(*) AS n FROM df HAVING COUNT(*) = 100", rows, epsilon=30.0).rows == ((100,),)
+
+
 def test_without_postprocessing_the_noisy_counts_and_sums_are_answered(penguin: Metadata) -> None:
     rows = dummy_rows(penguin, 500, seed=1)
     table = run("SELECT species, AVG(age) AS m FROM df GROUP BY species", rows, postprocess=False)

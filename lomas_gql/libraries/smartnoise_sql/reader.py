@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import math
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from snsql._ast import ast
-from snsql._ast.tokens import Token
+from snsql._ast.tokens import Column, SqlExpr, Token
 from snsql.sql._mechanisms.base import AdditiveNoiseMechanism
 from snsql.sql.privacy import Mechanisms
 from snsql.sql.private_reader import PrivateReader
@@ -67,8 +68,26 @@ class OneQueryReader(PrivateReader):  # type: ignore[misc]
 
     def _rewrite_ast(self, query: ast.Query) -> tuple[ast.Query, ast.Query]:
         if self._rewritten is None or self._rewritten[0] is not query:
-            self._rewritten = query, super()._rewrite_ast(query)
+            subquery, outer = super()._rewrite_ast(query)
+            for answered, symbol in zip(outer.select.namedExpressions, outer._select_symbols, strict=True):
+                if symbol.expression.type() == "int" and not isinstance(answered.expression, Column):
+                    answered.expression = _Rounded(answered.expression)
+            self._rewritten = query, (subquery, outer)
         return self._rewritten[1]
+
+
+class _Rounded(SqlExpr):  # type: ignore[misc]
+    """A noisy whole number to the nearest one: the library cuts it off, by which a count is half too small."""
+
+    def __init__(self, expression: Any) -> None:
+        self.expression = expression
+
+    def children(self) -> list[Any]:
+        return [self.expression]
+
+    def evaluate(self, bindings: Any) -> Any:
+        value = self.expression.evaluate(bindings)
+        return round(value) if isinstance(value, float) and math.isfinite(value) else value
 
 
 class ScaledMechanisms(Mechanisms):  # type: ignore[misc]
