@@ -27,6 +27,7 @@ from tests.datasets import test_typing as typing
 from tests.libraries import test_diffprivlib as models
 from tests.libraries import test_opendp_measurement as measurements
 from tests.libraries import test_opendp_plan as plans
+from tests.libraries import test_smartnoise_sql as sql
 from tests.libraries import test_smartnoise_synth as synth
 
 
@@ -42,10 +43,10 @@ from tests.libraries import test_smartnoise_synth as synth
     ],
 )
 def test_no_row_can_make_a_condition_fail(penguin: Metadata, where: str) -> None:
-    sql = f"SELECT COUNT(*) AS n FROM df WHERE {where}"
+    asked = f"SELECT COUNT(*) AS n FROM df WHERE {where}"
     for ages in ([0, 1], [0, 30]):
         try:
-            assert len(sql.run(sql, sql.rows_of(penguin, age=ages, tag=["a", "b"])).rows) == 1
+            assert len(sql.run(asked, sql.rows_of(penguin, age=ages, tag=["a", "b"])).rows) == 1
         except InvalidQuery:
             pytest.fail("refused by the gate: not a test of rows")
 
