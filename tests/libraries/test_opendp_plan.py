@@ -247,3 +247,8 @@ def test_a_mutated_plan_is_refused_or_has_its_cost(place: tuple[Any, ...], new: 
     except InvalidQuery:
         return
     assert cost.epsilon == 0.5
+
+
+def test_a_mistake_of_types_that_no_schema_shows_has_no_price() -> None:
+    text = raw(lambda rows: rows.filter(pl.col("ringed").is_nan()).select(dp.len(scale=1.0)))
+    assert "is_nan" in refusal(text)[1]

@@ -159,3 +159,16 @@ def test_damaged_sql_is_refused_or_priced_and_nothing_else(penguin: Metadata, da
     except InvalidQuery:
         return
     assert cost.epsilon >= 1
+
+
+@pytest.mark.parametrize(
+    ("sql", "word"),
+    [
+        ("SELECT COUNT(*) AS n FROM df LIMIT -1", "LIMIT"),
+        (f"SELECT COUNT(*) AS n FROM df LIMIT {2**70}", "LIMIT"),
+        ("SELECT COUNT(*) AS n FROM df WHERE tag = '\ud800'", "halves"),
+    ],
+)
+def test_sql_that_no_rows_could_answer_has_no_price(penguin: Metadata, sql: str, word: str) -> None:
+    with pytest.raises(InvalidQuery, match=word):
+        query(sql).cost(penguin)

@@ -166,7 +166,8 @@ def _rows(value: Any, metadata: Metadata) -> tuple[pl.LazyFrame, Scope]:
     if name not in _ROW_NODES:
         raise _not_accepted(name, "rows are filtered, selected, or given columns")
     lazy, scope = _ROW_NODES[name](body, metadata)
-    scope.schema = lazy.clone().collect_schema()
+    # Run on no rows, since not every mistake of types shows in a schema: no query should be priced that cannot run.
+    scope.schema = lazy.clone().collect().schema
     return lazy, scope
 
 

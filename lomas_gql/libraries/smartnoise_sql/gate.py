@@ -137,8 +137,8 @@ def _check_text(sql: str) -> None:
         raise refuse(f"SQL can have at most {MAX_LENGTH} characters")
     # The library ends a string at \' later than the engine does: what it reads as one literal, the engine
     # would read as a literal and more SQL.
-    if "\\" in sql or re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", sql):
-        raise refuse("SQL cannot hold backslashes or control characters")
+    if "\\" in sql or re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]", sql):
+        raise refuse("SQL cannot hold backslashes, control characters or halves of a character")
     depth = 0
     for character in sql:
         depth += (character == "(") - (character == ")")
@@ -188,6 +188,8 @@ def _check_node(node: Any) -> None:
         raise refuse(f"write column names plainly or in double quotes: {node.name}")
     if isinstance(node, Literal) and isinstance(node.value, float) and not math.isfinite(node.value):
         raise refuse("numbers must be finite")
+    if isinstance(node, ast.Limit | ast.Top) and not 0 <= node.n < 2**63:
+        raise refuse("LIMIT takes a whole number from 0")
     if isinstance(node, nodes.AggFunction):
         _check_aggregate(node)
 
