@@ -4,7 +4,7 @@ PORT ?= 8000
 BIN := .venv/bin
 GRAPHIQL := lomas_gql/schema/graphiql/static/npm
 
-.PHONY: demo test lint check bench faults schema clients web
+.PHONY: demo test lint check bench faults audit fuzz schema clients web
 
 # Without a network for npm the demo runs all the same, and says what is missing where the editor would be.
 demo: .venv/installed
@@ -29,6 +29,14 @@ bench: .venv/installed
 # Servers and databases killed in large numbers: 15 minutes on two idle cores.
 faults: .venv/installed
 	$(BIN)/python -m benchmarks.faults
+
+# Each mechanism on neighbouring rows, thousands of times: 10 minutes on two idle cores. Writes docs/noise-audit.md.
+audit: .venv/installed
+	OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -m tests.audit --write
+
+# Mutated and generated input for every reader of clients' text, other each time: 5 minutes and more.
+fuzz: .venv/installed
+	FUZZ=1 $(BIN)/python -m pytest tests/fuzz
 
 # The tests' JavaScript clients, where npm is.
 clients: tests/clients/node_modules/.package-lock.json tests/clients/apps/node_modules/.package-lock.json
