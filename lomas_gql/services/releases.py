@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -159,8 +158,6 @@ async def _executed(runtime: Runtime, viewer: Viewer, asked: Input, key: str | N
     try:
         async with held_back(runtime.settings.answer_grain_seconds):
             release, work = await _reserved(runtime, viewer, asked, granted, key)
-            # Begun before the tick: a release that nobody works on loses its lease.
-            answering = running.start(runtime, release, work)
     except QueryOngoing:
         # Two requests with one key at the same moment: the second waits for the first.
         granted, stored = await _looked_up(runtime, viewer, asked, key)
@@ -168,7 +165,7 @@ async def _executed(runtime: Runtime, viewer: Viewer, asked: Input, key: str | N
             raise
         return await _replayed(runtime, viewer, granted, stored)
     try:
-        answer = await answering
+        answer = await running.start(runtime, release, work)
         ended, budget = await running.outlasting(runtime, partial(_ended, runtime, viewer, release.id, granted.id))
     except DatabaseUnavailable as away:
         raise DatabaseUnavailable(away.reason, CHARGED_UNCONFIRMED) from None
@@ -193,12 +190,12 @@ async def _submitted(runtime: Runtime, viewer: Viewer, asked: Input, key: str | 
     try:
         async with held_back(runtime.settings.answer_grain_seconds):
             release, work = await _reserved(runtime, viewer, asked, granted, key)
-            running.start(runtime, release, work)
     except QueryOngoing:
         _, stored = await _looked_up(runtime, viewer, asked, key)
         if stored is None:
             raise
         return Submitted(stored, replayed=True)
+    running.start(runtime, release, work)
     return Submitted(release, replayed=False)
 
 
@@ -222,7 +219,6 @@ async def _reserved(
     runtime: Runtime, viewer: Viewer, asked: Input, granted: Granted, key: str | None
 ) -> tuple[Release, Work]:
     """Priced, tried on dummy rows, and charged: from here on every outcome stays charged."""
-    began = time.monotonic()
     cost = await _tried(runtime, viewer, asked, granted.metadata)
     ledger.check_query_cap(granted.dataset, cost)
     if not cost <= granted.remaining:
@@ -245,7 +241,7 @@ async def _reserved(
     except BaseException:
         place.leave()
         raise
-    return release, Work(asked.query, granted.metadata, ready.rows, place, began)
+    return release, Work(asked.query, granted.metadata, ready.rows, place)
 
 
 async def _tried(runtime: Runtime, viewer: Viewer, asked: Input, metadata: Metadata) -> PrivacyLoss:

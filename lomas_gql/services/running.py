@@ -42,8 +42,6 @@ class Work:
     rows: Path | InPlaceSource
     # Taken before it was charged, so that it is sure to be run.
     place: Turn
-    # When it was asked for, by time.monotonic.
-    began: float
 
 
 def start(runtime: Runtime, release: Release, work: Work) -> asyncio.Task[Answer]:
@@ -54,7 +52,7 @@ def start(runtime: Runtime, release: Release, work: Work) -> asyncio.Task[Answer
     call = runtime.running[release.id] = asyncio.create_task(_called(runtime, release, work))
     # Here and not in the call: cancelled at once, it never begins.
     call.add_done_callback(lambda _: work.place.leave())
-    task = asyncio.create_task(_settled(runtime, release, work.began))
+    task = asyncio.create_task(_settled(runtime, release))
     # Who waits learns of a failure; where nobody does, it stands in the history.
     task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
     return task
@@ -173,10 +171,10 @@ async def _keep_held(rows: Path | InPlaceSource) -> None:
         await asyncio.sleep(KEEP_SECONDS / 5)
 
 
-async def _settled(runtime: Runtime, release: Release, began: float) -> Answer:
+async def _settled(runtime: Runtime, release: Release) -> Answer:
     call = runtime.running[release.id]
     try:
-        async with held_back(runtime.settings.answer_grain_seconds, began):
+        async with held_back(runtime.settings.answer_grain_seconds):
             outcome = await call
         if isinstance(outcome, Answer):
             if await _kept(runtime, release, outcome):

@@ -12,13 +12,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @asynccontextmanager
-async def held_back(grain: float, began: float | None = None) -> AsyncIterator[None]:
-    """Ends the block, or lets out what it raises, a whole multiple of `grain` seconds after `began`.
+async def held_back(grain: float) -> AsyncIterator[None]:
+    """Ends the block, or lets out what it raises, a whole multiple of `grain` seconds after it began.
 
-    That is a time of `time.monotonic`; now, where it is left out. Of an attack by time that leaves the number of
-    grains. With 0, the block ends when it ends.
+    Of an attack by time that leaves the number of grains. With 0, the block ends when it ends.
     """
-    began = time.monotonic() if began is None else began
+    began = time.monotonic()
     try:
         yield
     finally:
