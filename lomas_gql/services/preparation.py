@@ -94,6 +94,16 @@ async def prepared(runtime: Runtime, granted: Granted) -> Path:
         return _usable(await asyncio.shield(reading))
 
 
+def check_still_there(ready: Ready) -> None:
+    """Keeps the prepared file once more, for whoever had to wait since it was made ready.
+
+    Raises:
+        SourceUnavailable: its dataset changed while he waited, and nobody else held it.
+    """
+    if isinstance(ready.rows, Path) and not held(ready.rows):
+        raise SourceUnavailable("its rows changed while a query waited for its tick")
+
+
 async def _version(runtime: Runtime, granted: Granted) -> str:
     source, metadata = granted.source, granted.metadata
     if isinstance(source, FileSource):

@@ -28,6 +28,7 @@ from lomas_gql.privacy import PrivacyLoss
 from lomas_gql.services import catalogue, jobs, ledger, preparation, running
 from lomas_gql.services.catalogue import Granted
 from lomas_gql.services.ledger import Reservation
+from lomas_gql.services.preparation import Ready
 from lomas_gql.services.running import Work
 from lomas_gql.services.runtime import Runtime
 from lomas_gql.services.stalling import held_back
@@ -156,8 +157,7 @@ async def _executed(runtime: Runtime, viewer: Viewer, asked: Input, key: str | N
     if stored is not None:
         return await _replayed(runtime, viewer, granted, stored)
     try:
-        async with held_back(runtime.settings.answer_grain_seconds):
-            release, work = await _reserved(runtime, viewer, asked, granted, key)
+        release, work = await _reserved(runtime, viewer, asked, granted, key)
     except QueryOngoing:
         # Two requests with one key at the same moment: the second waits for the first.
         granted, stored = await _looked_up(runtime, viewer, asked, key)
@@ -188,8 +188,7 @@ async def _submitted(runtime: Runtime, viewer: Viewer, asked: Input, key: str | 
     if stored is not None:
         return Submitted(stored, replayed=True)
     try:
-        async with held_back(runtime.settings.answer_grain_seconds):
-            release, work = await _reserved(runtime, viewer, asked, granted, key)
+        release, work = await _reserved(runtime, viewer, asked, granted, key)
     except QueryOngoing:
         _, stored = await _looked_up(runtime, viewer, asked, key)
         if stored is None:
@@ -219,11 +218,10 @@ async def _reserved(
     runtime: Runtime, viewer: Viewer, asked: Input, granted: Granted, key: str | None
 ) -> tuple[Release, Work]:
     """Priced, tried on dummy rows, and charged: from here on every outcome stays charged."""
-    cost = await _tried(runtime, viewer, asked, granted.metadata)
-    ledger.check_query_cap(granted.dataset, cost)
-    if not cost <= granted.remaining:
-        raise BudgetExceeded(cost, granted.remaining)
-    ready = await preparation.ready(runtime, granted, asked.query)
+    # All waiting is over before the charge: nobody would renew the lease of a release that has yet to begin.
+    async with held_back(runtime.settings.answer_grain_seconds):
+        cost, ready = await _prepared(runtime, viewer, asked, granted)
+    preparation.check_still_there(ready)
     reservation = Reservation(
         user_id=viewer.id,
         dataset_id=granted.id,
@@ -242,6 +240,15 @@ async def _reserved(
         place.leave()
         raise
     return release, Work(asked.query, granted.metadata, ready.rows, place)
+
+
+async def _prepared(runtime: Runtime, viewer: Viewer, asked: Input, granted: Granted) -> tuple[PrivacyLoss, Ready]:
+    """What it costs and the rows, where it can be afforded."""
+    cost = await _tried(runtime, viewer, asked, granted.metadata)
+    ledger.check_query_cap(granted.dataset, cost)
+    if not cost <= granted.remaining:
+        raise BudgetExceeded(cost, granted.remaining)
+    return cost, await preparation.ready(runtime, granted, asked.query)
 
 
 async def _tried(runtime: Runtime, viewer: Viewer, asked: Input, metadata: Metadata) -> PrivacyLoss:

@@ -1,7 +1,7 @@
 """Rule 12: how long a run takes depends on the rows. With a grain set, answers leave at its ticks alone.
 
-Enforced in `services/stalling`, at the four places where an outcome leaves: an estimate, a dummy run, a reservation
-and the end of a release. A release stays RUNNING until its tick: followers, replays, slots and cancellations see
+Enforced in `services/stalling`, at the four places where an outcome leaves: an estimate, a dummy run, what comes before
+a reservation, and the end of a release. A release stays RUNNING until its tick: followers, replays, slots and cancellations see
 no more than who waits for it.
 """
 
@@ -20,11 +20,12 @@ from typing import Any
 import pytest
 
 from lomas_gql.database.models import ReleaseStatus
-from lomas_gql.errors import InvalidQuery, LibraryFailed
+from lomas_gql.errors import InvalidQuery, LibraryFailed, SourceUnavailable
 from lomas_gql.progress import tell, told_in
 from lomas_gql.schema.queries import Query
 from lomas_gql.schema.types import Release
 from lomas_gql.services import releases, running, stalling
+from lomas_gql.services.leases import Lease
 from lomas_gql.services.runtime import Runtime
 from lomas_gql.settings import Settings
 from tests.services.test_releases import PREFLIGHT, VIEWER, Fake, asked, history
@@ -104,6 +105,29 @@ async def test_a_release_that_has_run_is_running_until_its_tick(stalled: Runtime
     assert await history(stalled) == ["RUNNING"]
     await waiting
     assert await history(stalled) == ["RELEASED"]
+
+
+async def test_a_release_outlasts_a_grain_that_is_longer_than_a_lease(stalled: Runtime) -> None:
+    short = replace(stalled, lease=Lease(stalled.lease.server, GRAIN / 2))
+    heartbeat = asyncio.create_task(running.keep_lease(short))
+    try:
+        assert (await releases.execute(short, VIEWER, asked(Fake()), None)).answer.value == 344
+    finally:
+        heartbeat.cancel()
+    assert await history(stalled) == ["RELEASED"]
+
+
+async def test_rows_that_went_while_a_query_waited_for_its_tick_cost_nothing(
+    stalled: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def sleep(seconds: float) -> None:
+        for prepared in stalled.settings.cache_dir.rglob("*.arrow"):
+            prepared.unlink()
+
+    monkeypatch.setattr(stalling, "asyncio", SimpleNamespace(sleep=sleep))
+    with pytest.raises(SourceUnavailable):
+        await releases.execute(stalled, VIEWER, asked(Fake()), None)
+    assert await history(stalled) == []
 
 
 def holding(seconds: float, folder: Path) -> Any:
