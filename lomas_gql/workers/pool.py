@@ -31,6 +31,7 @@ class Workers:
         self._queue = Queue(self._all, waiting, each, self._returned)
         self._warm: Callable[[], None] | None = None
         self._renewing: dict[Worker, asyncio.Task[None]] = {}
+        self._stopped = False
 
     def take(self, whose: Hashable) -> Turn:
         """A place in the queue: `async with` it waits for a worker. To be given back whatever happens.
@@ -51,6 +52,8 @@ class Workers:
             worker.warm(function)
 
     def _returned(self, worker: Worker) -> None:
+        if self._stopped:
+            return
         lost = worker.lost
         if (lost or worker.worn) and worker not in self._renewing:
             renewal = self._renewing[worker] = asyncio.create_task(worker.renew(self._warm))
@@ -62,6 +65,7 @@ class Workers:
             self._queue.free(worker)
 
     def stop(self) -> None:
-        """Ends the processes, busy ones too."""
+        """Ends the processes, busy ones too. No other follows them, so what still waits never begins."""
+        self._stopped = True
         for worker in self._all:
             worker.stop()

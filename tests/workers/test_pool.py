@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import psutil
 import pytest
 
-from lomas_gql.workers.pool import Workers
+from lomas_gql.workers.pool import WorkerLost, Workers
 
 T = TypeVar("T")
 warmed = False
@@ -125,6 +125,31 @@ async def test_a_process_that_keeps_half_of_its_memory_is_followed_by_another(wo
     while psutil.pid_exists(pid):
         await asyncio.sleep(0.05)
     assert now != pid
+
+
+async def test_what_waits_when_workers_stop_never_begins_and_no_process_follows(tmp_path: Path) -> None:
+    workers = Workers(1, 2048)
+    before = set(psutil.Process().children())
+    calls = [asyncio.create_task(call(workers, note_and_sleep, 60, tmp_path, number)) for number in range(3)]
+    while not traces(tmp_path):
+        await asyncio.sleep(0.01)
+    await asyncio.to_thread(workers.stop)
+    with pytest.raises(WorkerLost):
+        await calls[0]
+    # Time enough for a process to begin.
+    await asyncio.wait(calls[1:], timeout=2)
+    assert list(traces(tmp_path)) == ["0"]
+    # But for the one that looks after multiprocessing's own things.
+    left = set(psutil.Process().children()) - before
+    assert [child for child in left if "spawn_main" in " ".join(child.cmdline())] == []
+    for waiting in calls[1:]:
+        waiting.cancel()
+    await asyncio.wait(calls)
+
+
+def note_and_sleep(folder: Path, number: int) -> None:
+    note(folder, number)
+    time.sleep(60)
 
 
 def test_busy_workers_end_with_their_server(tmp_path: Path) -> None:
