@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
@@ -21,6 +20,10 @@ from pebble.common import ProcessExpired
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+_PAUSE_SECONDS = 0.5
+"""Between two attempts to start a process."""
 
 
 class WorkerLost(Exception):
@@ -82,7 +85,11 @@ class Worker:
     @property
     def lost(self) -> bool:
         """Whether its process has gone, in a call or between two."""
-        return self._now.lost or not self._now.pool.active
+        try:
+            return self._now.lost or not self._now.pool.active
+        except OSError:
+            # It has yet to begin, and the system has no process or file to spare.
+            return True
 
     @property
     def worn(self) -> bool:
@@ -96,10 +103,11 @@ class Worker:
     async def renew(self, warm: Callable[[], None] | None) -> None:
         """Puts a fresh process in the place of this one once it is warm. A call under way ends where it is."""
         self._fresh = self._started()
-        if warm is not None:
-            # Where it fails, so will the next call, which says so.
-            with suppress(Exception):
+        try:
+            if warm is not None:
                 await asyncio.wrap_future(self._fresh.pool.schedule(warm))
+        except Exception:  # noqa: BLE001 (where it fails, so will the next call, which says so)
+            await asyncio.sleep(_PAUSE_SECONDS)
         old, self._now, self._fresh = self._now, self._fresh, None
         if old.lost:
             old.pool.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 
 import psutil
 import pytest
+from pebble import ProcessPool
 
 from lomas_gql.workers.pool import WorkerLost, Workers
 
@@ -125,6 +127,27 @@ async def test_a_process_that_keeps_half_of_its_memory_is_followed_by_another(wo
     while psutil.pid_exists(pid):
         await asyncio.sleep(0.05)
     assert now != pid
+
+
+async def test_a_worker_that_cannot_be_started_for_a_while_is_not_gone_for_good(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers.warm(get_warm)
+    pid = await call(workers, os.getpid, 20)
+    start, tried = ProcessPool._start_pool, []
+
+    def fail(pool: ProcessPool) -> None:
+        tried.append(pool)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(ProcessPool, "_start_pool", fail)
+    with pytest.raises(WorkerLost):
+        await call(workers, os.kill, 20, pid, signal.SIGKILL)
+    waiting = asyncio.create_task(call(workers, os.getpid, 20))
+    while len(tried) < 5:
+        await asyncio.sleep(0.01)
+    monkeypatch.setattr(ProcessPool, "_start_pool", start)
+    assert await waiting != pid
 
 
 async def test_what_waits_when_workers_stop_never_begins_and_no_process_follows(tmp_path: Path) -> None:
