@@ -74,7 +74,9 @@ ORDINARY: dict[str, dict[str, Any]] = {
 
 # Each fails, in plain SQL, Polars or Python, on the planted person's row alone.
 HOSTILE: dict[str, dict[str, Any]] = {
-    "an integer that overflows": sql("SELECT COUNT(*) AS n FROM df WHERE points * points * points > age"),
+    # 97**10 is more than 64 bits hold, 60**10 is not.
+    "an integer that overflows": sql(f"SELECT COUNT(*) AS n FROM df WHERE {' * '.join(['age'] * 10)} > 5"),
+    "a wide integer that overflows": sql("SELECT COUNT(*) AS n FROM df WHERE points * points * points > age"),
     "a square root": sql("SELECT COUNT(*) AS n FROM df WHERE SQRT(96 - age) > 2"),
     "a logarithm": sql("SELECT COUNT(*) AS n FROM df WHERE LN(97 - age) > 2"),
     "a division": sql("SELECT COUNT(*) AS n FROM df WHERE 100 / (age - 97) > 2 AND 100 % (age - 97) = 1"),

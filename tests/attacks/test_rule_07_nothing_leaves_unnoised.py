@@ -181,3 +181,15 @@ def test_a_planted_row_shows_nowhere(synthesizer: Synthesizer) -> None:
         # Probabilities, from which no count can be read, and the same shapes whatever the rows hold.
         assert all(((array >= 0) & (array <= 1)).all() for array in arrays)
         assert set(head) == {"synthesizer", "columns", "tables", "metadata"}
+
+
+def test_a_synthesizer_at_a_tiny_epsilon_tells_nothing_even_of_all_rows() -> None:
+    """Twenty rows, all in the north or all in the south: at epsilon 0.01 no model tells which."""
+    asked = synth.query(Synthesizer.MWEM, epsilon=0.01, columns=["place"], sample_rows=0)
+    shares = []
+    for place in ("north", "south"):
+        frame = dummy_rows(synth.MIXED, 20, 1).frame.with_columns(place=pl.lit(place))
+        fitted = [asked.run(Rows(frame, synth.MIXED), synth.MIXED).model for _ in range(30)]
+        shares.append(np.array([synth.contents(model or b"")[1][0].ravel()[0] for model in fitted]))
+    higher = (shares[0][:, None] > shares[1]).mean() + (shares[0][:, None] == shares[1]).mean() / 2
+    assert 0.15 < higher < 0.85
