@@ -107,6 +107,7 @@ class Told:
 
     outcome: dict[str, Any]
     log: str
+    charged: list[float]
 
 
 @dataclass
@@ -130,13 +131,15 @@ class Pair:
     def _once(self, operation: str, dataset: str, query: dict[str, Any]) -> Told:
         asked = json.dumps([operation, dataset, query])
         if asked not in self.told:
-            begun = len(self.log())
+            begun, before = len(self.log()), self.spent(dataset)
             outcome = self.ask(operation, dataset, query)
-            self.told[asked] = Told(outcome, re.sub(r"\d+", "#", self.log()[begun:]))
+            charged = [round(after - spent, 9) for after, spent in zip(self.spent(dataset), before, strict=True)]
+            self.told[asked] = Told(outcome, re.sub(r"\d+", "#", self.log()[begun:]), charged)
         return self.told[asked]
 
-    def spent(self, dataset: str) -> dict[str, Any]:
-        return self.attacker.data(SPENT, {"name": dataset})["dataset"]  # type: ignore[no-any-return]
+    def spent(self, dataset: str) -> tuple[float, float]:
+        spent = self.attacker.data(SPENT, {"name": dataset})["dataset"]["budget"]["spent"]
+        return spent["epsilon"], spent["delta"]
 
     def log(self) -> str:
         return (self.server.data_dir / "server.log").read_text()

@@ -138,7 +138,7 @@ def test_aliases_of_one_execution_are_charged_one_by_one(pair: Pair) -> None:
         return pair.attacker.post(f"mutation($input: DpQueryInput!) {{ {fields} }}", query).json()  # type: ignore[no-any-return]
 
     def spent() -> float:
-        return float(pair.spent(NEAR)["budget"]["spent"]["epsilon"])
+        return pair.spent(NEAR)[0]
 
     before = spent()
     assert aliased(6)["errors"][0]["extensions"]["code"] == "MAX_MUTATIONS_EXCEEDED"
