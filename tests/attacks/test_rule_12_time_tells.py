@@ -96,13 +96,26 @@ async def test_every_way_out_waits_for_its_tick(stalled: Runtime, runtime: Runti
         assert time.monotonic() - began >= ticks * GRAIN, name
 
 
-async def test_a_release_that_has_run_is_running_until_its_tick(stalled: Runtime) -> None:
+async def test_a_release_that_has_run_is_running_until_its_tick(
+    stalled: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tick = asyncio.Event()
+
+    async def sleep(_: float) -> None:
+        if stalled.running:
+            await tick.wait()
+
+    monkeypatch.setattr(stalling, "asyncio", SimpleNamespace(sleep=sleep))
     waiting = asyncio.create_task(releases.execute(stalled, VIEWER, asked(Fake()), None))
     while not stalled.running:
         await asyncio.sleep(0.005)
     [call] = stalled.running.values()
     await asyncio.wait([call])
+    # More than enough to settle it, were it not held back.
+    await asyncio.sleep(0.5)
     assert await history(stalled) == ["RUNNING"]
+    assert not waiting.done()
+    tick.set()
     await waiting
     assert await history(stalled) == ["RELEASED"]
 
