@@ -38,6 +38,7 @@ class Bomb(running.Fake):
         held = []
         while rows.frame.height != running.PREFLIGHT:
             held.append(b"x" * 2**28)
+            time.sleep(0.5)
         return super().run(rows, metadata)
 
 
@@ -45,13 +46,13 @@ class Bomb(running.Fake):
 async def test_others_are_answered_while_a_worker_is_worn_out(runtime: Runtime, bomb: running.Fake) -> None:
     await administration.add_user(runtime.database, "other", None, may_query=True)
     await administration.grant(runtime.database, "other", "PENGUIN", "1", "0")
-    others = replace(runtime, private=Workers(1, 2048))
+    others = replace(runtime, private=Workers(2, 2048))
     try:
-        # Its own workers stand for the second of the default's two; the ledger and the server are the same.
+        await asyncio.gather(*(pool.call(others.private, pool.sleep, 60, 0.1) for _ in range(2)))
         attack = asyncio.create_task(releases.execute(others, running.VIEWER, running.asked(bomb), None))
         while await running.history(runtime) != ["RUNNING"]:
             await asyncio.sleep(0.01)
-        answered = await releases.execute(runtime, Viewer(2, "other", True), running.asked(running.Fake()), None)
+        answered = await releases.execute(others, Viewer(2, "other", True), running.asked(running.Fake()), None)
         assert answered.answer.value == 344
         assert not attack.done()
         with pytest.raises(LibraryFailed):
