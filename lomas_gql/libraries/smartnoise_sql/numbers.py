@@ -68,8 +68,9 @@ def _operation(left: Term, operator: str, right: Term, dialect: Dialect) -> Term
 
 
 def _sum(left: Bounds, right: Bounds) -> Bounds:
-    smallest = min(left.smallest, right.smallest) * _SPACING
     decimals = max(left.decimals, right.decimals)
+    # Of exact numbers, a last digit may be all that is left.
+    smallest = min(min(left.smallest, right.smallest) * _SPACING, 10.0**-decimals)
     return Bounds(left.lowest + right.lowest, left.highest + right.highest, smallest, decimals)
 
 

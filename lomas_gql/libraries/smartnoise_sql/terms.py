@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import IntEnum
+from fractions import Fraction
 from typing import Any
 
 from snsql._ast.tokens import Literal
@@ -44,7 +45,8 @@ class Kind(IntEnum):
 class Bounds:
     """What is known of a number: it lies in [lowest, highest], and beside 0 its size is at least `smallest`.
 
-    `decimals` is how many digits an exact one may have after its point.
+    Those of whole and exact numbers are exact: rounded, 0.1 + 0.2 - 0.3 would not be 0. `decimals` is how many
+    digits an exact one may have after its point.
     """
 
     lowest: float
@@ -55,6 +57,11 @@ class Bounds:
     @property
     def largest(self) -> float:
         return max(abs(self.lowest), abs(self.highest))
+
+    @property
+    def doubled(self) -> Bounds:
+        """Those of the same number as a double."""
+        return Bounds(float(self.lowest), float(self.highest), self.smallest)
 
     def joined(self, other: Bounds) -> Bounds:
         return Bounds(
@@ -148,7 +155,8 @@ def _decimal(value: float) -> Term:
     written = str(value)
     if "e" in written:
         raise refused(f"the number {written}")
-    return Term(Kind.EXACT, written, Bounds(value, value, abs(value) or 1, len(written.partition(".")[2])))
+    exact: Any = Fraction(written)
+    return Term(Kind.EXACT, written, Bounds(exact, exact, abs(value) or 1, len(written.partition(".")[2])))
 
 
 LARGEST = 1e300
@@ -197,6 +205,9 @@ def united(terms: Sequence[Term | None], dialect: Dialect) -> list[Term]:
     if len(kinds) > 1 and not all(found.is_number for found in kinds):
         told = " and ".join(sorted({found.told for found in kinds}))
         raise refuse(f"{told} cannot stand beside each other")
+    if kind is Kind.EXACT:
+        # Side by side they get one type, in which each must keep all its digits.
+        bounded(joined([term for term in terms if term is not None], ""))
     null = Term(None, "NULL")
     return [null if term is None else converted(term, kind, dialect) for term in terms]
 
@@ -205,7 +216,7 @@ def converted(term: Term, kind: Kind, dialect: Dialect) -> Term:
     """A number as a double where doubles are computed with; else as it is."""
     if kind is not Kind.DOUBLE or term.kind in (Kind.DOUBLE, None):
         return term
-    return replace(term, kind=Kind.DOUBLE, sql=dialect.double.format(term.sql))
+    return replace(term, kind=Kind.DOUBLE, sql=dialect.double.format(term.sql), bounds=term.bounds.doubled)
 
 
 def joined(terms: Sequence[Term], sql: str) -> Term:
