@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 # What Unicode calls white space.
 _WHITE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
-_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\z"
+# Nothing is tried twice (++): a long text would else take the square of its length.
+_NUMBER = r"^[+-]?([0-9]++\.?[0-9]*+|\.[0-9]++)([eE][+-]?[0-9]++)?\z"
 _INFINITE = ("inf", "+inf", "-inf", "infinity", "+infinity", "-infinity")
 _TIME = r"^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([T ][0-9]{1,2}:[0-9]{1,2}(:[0-9]{1,2}(\.[0-9]+)?)?)?\z"
 _DAY = r"^([0-9]{1,2})\.([0-9]{1,2})\.([0-9]{4})\z"
@@ -67,7 +68,7 @@ def fitted(frame: DataFrame, metadata: Metadata, *, from_csv: bool) -> DataFrame
 
     kinds = {field.name: polars_type(field.dataType) for field in frame.schema.fields}
     names = metadata.sql_names
-    sources = [_source(c.name, kinds[c.name], from_csv=from_csv).alias(names[c.name]) for c in metadata.columns]
+    sources = [_source(c, kinds[c.name], from_csv=from_csv).alias(names[c.name]) for c in metadata.columns]
     values = [_value(c, f.col(names[c.name]), kinds[c.name]).alias(names[c.name]) for c in metadata.columns]
     cells = [_cell(c, f.col(names[c.name])).alias(names[c.name]) for c in metadata.columns]
     # In steps: what the next one names several times is computed once.
@@ -80,14 +81,17 @@ def fitted(frame: DataFrame, metadata: Metadata, *, from_csv: bool) -> DataFrame
     return placed.filter(f.col("place") <= metadata.max_ids).drop("place")
 
 
-def _source(name: str, kind: pl.DataType, *, from_csv: bool) -> Cell:
+def _source(column: Column, kind: pl.DataType, *, from_csv: bool) -> Cell:
     """A cell as it is read, or null."""
     from pyspark.sql import functions as f
 
-    cell = f.col(f"`{name.replace('`', '``')}`")
+    cell = f.col(f"`{column.name.replace('`', '``')}`")
     if kind == pl.String:
         # Without the rules of comparison that a table's owner may have given its texts.
         cell = cell.cast("string")
+        if not column.private_id:
+            # Texts that differ in bytes that are no UTF-8 would come here as one, and their groups hide each other.
+            cell = f.make_valid_utf8(cell)
     return f.when(~cell.isin(list(MISSING)), cell) if from_csv else cell
 
 

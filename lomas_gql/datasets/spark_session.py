@@ -30,8 +30,9 @@ _FIXED = {
     "spark.sql.legacy.timeParserPolicy": "CORRECTED",
     "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
     "spark.sql.parquet.int96RebaseModeInRead": "CORRECTED",
-    # A product of decimals keeps all its digits, or is null.
+    # A product of decimals keeps all its digits, or is null; so do those beside each other.
     "spark.sql.decimalOperations.allowPrecisionLoss": "false",
+    "spark.sql.legacy.decimal.retainFractionDigitsOnTruncate": "true",
     # '${env:HOME}' is a text, and two quotes in a text are one.
     "spark.sql.variable.substitute": "false",
     "spark.sql.legacy.consecutiveStringLiterals.enabled": "false",

@@ -184,6 +184,30 @@ def test_a_person_with_many_rows_counts_max_ids_times(tmp_path: Path) -> None:
     assert n == 3
 
 
+def test_a_text_that_is_no_utf8_hides_no_group(tmp_path: Path) -> None:
+    """One person's bytes that are shown as \ufffd are not taken for the group of that name."""
+    crowd = ["\ufffd".encode()] * 50
+    frame = pl.DataFrame({"who": [*crowd, b"\xff", b"\xfe"]})
+    source = parquet(tmp_path, frame)
+    session(MASTER).read.parquet(str(source.path)).selectExpr("CAST(who AS STRING)").createOrReplaceTempView("bytes")
+    with rows_of(SparkSource(MASTER, table="bytes"), metadata(columns={"who": COLUMNS["who"]})) as rows:
+        [(keycount, *_)] = exact("SELECT who, COUNT(*) AS n FROM df GROUP BY who", rows)[1]
+    assert keycount == 52
+
+
+def test_decimals_beside_each_other_keep_their_digits(tmp_path: Path) -> None:
+    source = table(tmp_path, [["ann", 2, *PLAIN[2:]], ["eve", 1, *PLAIN[2:]]])
+    with rows_of(source, metadata()) as rows:
+        found = selected(
+            [
+                "age * age * age * age * 0.1 < 1.64",
+                "CASE WHEN age > 1 THEN age * age * age * age ELSE 0.25 END < 0.26",
+            ],
+            rows,
+        )
+    assert found == [["ann", "eve"], ["eve"]]
+
+
 def test_a_planted_value_is_in_no_answer(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     planted = "planted-7c1"
     source = table(tmp_path, [PLAIN] * 40 + [[planted, 99, 12345.678, planted, 1.0, planted, 0]])

@@ -73,6 +73,8 @@ TEXTS = [
 ]
 CELLS: dict[str, tuple[pl.Series, list[str]]] = {
     "texts": (pl.Series([*TEXTS, None]), list(COLUMNS)),
+    # What takes the square of its length to read would take hours.
+    "a long text": (pl.Series(["1" * 300_000 + "x", " " * 300_000, "1" * 300_000]), READABLE[:-2]),
     "doubles": (pl.Series([None, -0.0, 1.5, 7.0, float("nan"), float("inf"), -1e300, 5e-324, 9.3e18]), READABLE[:-2]),
     "integers": (pl.Series([None, 0, 1, -1, 7, 2**63 - 1, -(2**63), 2**53 + 1]), READABLE),
     "unsigned": (pl.Series([None, 0, 2**64 - 1], dtype=pl.UInt64), READABLE[:-2]),
