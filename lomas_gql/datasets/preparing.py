@@ -20,7 +20,7 @@ from lomas_gql.errors import SourceUnavailable
 from lomas_gql.metadata import Metadata
 
 # Changes when the same file would be prepared differently.
-_FORMAT = 2
+_FORMAT = 3
 _DRAFT_SECONDS = 3600
 KEEP_SECONDS = 300.0
 """How long a prepared file that was replaced stays after it was last held."""

@@ -108,7 +108,10 @@ def _typed(cell: pl.Expr, column: Column, dtype: pl.DataType) -> pl.Expr:
 def _number(cell: pl.Expr, column: NumericColumn, dtype: pl.DataType) -> pl.Expr:
     clamped = _as_float(cell, dtype).clip(float(column.lower), float(column.upper))
     # Clamped first: a cast of a float beyond 2**63 would give null where 1e300 means "upper".
-    return clamped.cast(pl.Int64, strict=False) if column.integer else clamped
+    if column.integer:
+        return clamped.cast(pl.Int64, strict=False)
+    # Not -0.0: the group of both would be told by the one whose row comes first.
+    return pl.when(clamped == 0).then(0.0).otherwise(clamped)
 
 
 def _as_float(cell: pl.Expr, dtype: pl.DataType) -> pl.Expr:

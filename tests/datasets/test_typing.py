@@ -133,6 +133,14 @@ def test_times_beyond_every_calendar_are_clamped(tmp_path: Path) -> None:
     assert fit(days, metadata, key=1).collect()["x"].to_list() == [datetime(2021, 1, 1), datetime(2020, 1, 1), usual]
 
 
+def test_a_zero_has_no_sign() -> None:
+    """SQL counts both as one group, and would show its key as the first row has it."""
+    columns = {"x": {"type": "float", "lower": -1, "upper": 1, "nullable": True}}
+    metadata = Metadata.parse({"max_ids": 1, "rows": 3, "row_privacy": True, "columns": columns})
+    cells = fit(pl.LazyFrame({"x": [-0.0, 0.0, -1e-300, None, -2.0]}), metadata, key=1).collect()["x"].to_list()
+    assert [str(cell) for cell in cells] == ["0.0", "0.0", "-1e-300", "None", "-1.0"]
+
+
 def test_a_column_of_an_unreadable_type_is_refused_by_its_type(tmp_path: Path) -> None:
     metadata = Metadata.parse({"max_ids": 1, "rows": 3, "row_privacy": True, "columns": {"x": {"type": "string"}}})
     for dtype in (pl.Binary, pl.List(pl.Int64), pl.Datetime("ms"), pl.Struct({"a": pl.Int64})):
