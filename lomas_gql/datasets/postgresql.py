@@ -50,6 +50,11 @@ WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 """
 _OLDEST = 130_000
+# Where the server can: what a worker asked ends soon after the worker, and not at its time limit.
+_WATCHED = """
+SELECT set_config(name, '1000', true) FROM pg_catalog.pg_settings
+WHERE name = 'client_connection_check_interval' AND version() LIKE '%linux%'
+"""
 _TYPES = """
 WITH RECURSIVE found AS (
   SELECT a.attname, t.oid, t.typtype, t.typbasetype
@@ -179,6 +184,7 @@ class PostgresSource:
 
         with self.connection() as connection:
             connection.execute(f"SET LOCAL statement_timeout = {int(seconds * 1000)}")
+            connection.execute(_WATCHED)
             # Names of functions and operators mean PostgreSQL's own, whatever else this database holds.
             connection.execute("SET LOCAL search_path = pg_catalog")
             connection.execute("SET LOCAL standard_conforming_strings = on")

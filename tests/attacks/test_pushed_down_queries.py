@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from lomas_gql.datasets.postgresql import PostgresSource
@@ -300,6 +304,36 @@ def test_a_query_that_takes_too_long_ends_in_the_database_too(place: Place) -> N
     with pytest.raises(SourceUnavailable) as caught, source.in_place(in_place(metadata()), 0.05) as rows:
         rows.connection.execute("SELECT pg_sleep(60)")
     assert "QueryCanceled" in caught.value.reason
+
+
+SLEEPER = """
+import sys
+from tests.in_place import in_place
+from tests.attacks.test_pushed_down_queries import metadata
+from lomas_gql.datasets.postgresql import PostgresSource
+with PostgresSource(*sys.argv[1:]).in_place(in_place(metadata()), 60) as rows:
+    rows.connection.execute("SELECT pg_sleep(60)")
+"""
+
+
+def test_a_query_ends_in_the_database_when_its_worker_dies(place: Place) -> None:
+    """Else whoever starts and cancels queries keeps the database busy with all of them."""
+    source = place.table(TYPES, [PLAIN])
+    told = [source.url, source.table_schema, source.table, source.credentials]
+    worker = subprocess.Popen([sys.executable, "-c", SLEEPER, *told])
+    with psycopg.connect(place.owner, autocommit=True) as watching:
+
+        def wait_for(running: bool) -> None:
+            deadline = time.monotonic() + 30
+            asked = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'"
+            while watching.execute(asked).fetchone() != (int(running),):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+        wait_for(True)
+        worker.kill()
+        worker.wait()
+        wait_for(False)
 
 
 def test_an_error_tells_nothing_of_a_cell(place: Place, tmp_path: Path) -> None:
