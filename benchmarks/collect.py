@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(QUICK)}; all if none is named")
     parser.add_argument("--quick", action="store_true", help="small sizes, and nothing is written")
     options = parser.parse_args()
-    text, failed = PERFORMANCE.read_text(), []
+    text, failed = placed(PERFORMANCE.read_text(), "machine", machine()), []
     for name in options.names or QUICK:
         print(f"\n{name}", flush=True)
         began = time.monotonic()
@@ -66,9 +66,9 @@ def main() -> None:
             failed.append(f"{name} ended with {failure}")
         else:
             text = placed(text, name, printed)
-    text = placed(text, "machine", machine())
-    if not options.quick:
-        PERFORMANCE.write_text(text)
+        if not options.quick:
+            # At once: a later one may hang.
+            PERFORMANCE.write_text(text)
     sys.exit("; ".join(failed) or 0)
 
 
