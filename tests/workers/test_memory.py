@@ -44,7 +44,7 @@ async def test_memory_is_flat_over_many_queries(tmp_path: Path) -> None:
             for number in range(QUERIES):
                 one = query(number)
                 answer = await worker.call(
-                    jobs.release, 60, one, METADATA, one.cost(METADATA), path, tmp_path / "progress.json"
+                    jobs.release, 60, one, METADATA, one.cost(METADATA), path, 60, tmp_path / "progress.json"
                 )
                 assert isinstance(answer, Answer), answer
                 if number >= FIRST:
