@@ -42,10 +42,15 @@ def test_no_attribute_of_rows_leaves_without_noise(estimator: models.Est, mixed:
         models.step(estimator, 0.5), feature_columns=["x", "z"], target_columns=target, test_size=0.0
     )
     rows = dummy_rows(mixed, 300, 3)
-    answers = [asked.run(rows, mixed).value["steps"][0]["parameters"] for _ in range(4)]
-    for name in SPECS[estimator].released:
-        if name != "classes_":
-            assert any(answer[name] != answers[0][name] for answer in answers[1:]), name
+    first, *others = (asked.run(rows, mixed).value["steps"][0]["parameters"] for _ in range(4))
+    same = {name for name in SPECS[estimator].released if all(answer[name] == first[name] for answer in others)}
+    # What is rounded or cut off at 0 may come out alike a few times.
+    for _ in range(40):
+        if same <= {"classes_"}:
+            break
+        again = asked.run(rows, mixed).value["steps"][0]["parameters"]
+        same -= {name for name in same if again.get(name) != first[name]}
+    assert same <= {"classes_"}
 
 
 PLANTED = {
