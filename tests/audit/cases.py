@@ -102,7 +102,7 @@ class Case:
         return bound, len(answers[0])
 
     def _seen(self, charged: PrivacyLoss, file: Path) -> list[float]:
-        answer = jobs.release(self.query, self.metadata, charged, file, file.with_suffix(".progress"))
+        answer = jobs.release(self.query, self.metadata, charged, file, 600, file.with_suffix(".progress"))
         assert isinstance(answer, Answer), f"{self} failed: {answer}"
         return [number if math.isfinite(number) else ABSENT for number in self.told(answer)]
 
