@@ -11,8 +11,9 @@ demo: .venv/installed
 	-@$(MAKE) --silent web
 	$(BIN)/lomas-gql demo --host $(HOST) --port $(PORT)
 
+# Two files at a time: on two cores that takes a good half of the time.
 test: .venv/installed clients web
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .
