@@ -23,7 +23,7 @@ lint: .venv/installed
 
 check: lint test
 
-# The tables of docs/performance.md: 20 minutes on two idle cores. `make bench QUICK=1` shows that it runs.
+# The tables of docs/performance.md: 15 minutes on two idle cores. `make bench QUICK=1` shows that it runs.
 bench: .venv/installed
 	$(BIN)/python benchmarks/collect.py $(if $(QUICK),--quick)
 
