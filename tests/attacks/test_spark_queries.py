@@ -19,6 +19,7 @@ from lomas_gql.libraries.smartnoise_sql.query import SmartnoiseSqlQuery
 from lomas_gql.metadata import Metadata
 from lomas_gql.services import jobs
 from lomas_gql.services.jobs import Failed
+from tests.attacks.test_pushed_down_queries import CONDITIONS, SELECTED
 from tests.spark import MASTER, exact, in_spark, needs_spark, parquet, quiet, rows_of, selected
 
 pytestmark = [needs_spark, quiet, pytest.mark.usefixtures("spark")]
@@ -85,25 +86,6 @@ def test_values_out_of_range_are_clamped_and_strangers_become_public_constants(t
         assert datetime(2000, 1, 1) <= seen <= datetime(2020, 1, 1)
     [one] = cells(table(tmp_path, [NASTY[2]]), metadata())
     assert one == ("eve", 50, 0.0, "OTHER", None, False, datetime(2000, 1, 1))
-
-
-CONDITIONS = [
-    "age * age * age * age > 7",
-    "pay * pay - age / 7 > 0.1",
-    "pay - 0.5 < age OR pay / 3 <> age",
-    "age % 7 = 3",
-    "FLOOR(pay) + CEIL(pay) > ABS(pay)",
-    "SIGN(pay) = 1 AND NOT open",
-    "town IN ('Bern', 'OTHER') AND size IN (1, 2)",
-    "size IS NULL OR size BETWEEN 1 AND 2",
-    "CONCAT(TRIM(UPPER(who)), town) > LOWER(town)",
-    "SUBSTRING(town FROM 3 FOR 2) = 'rn' OR POSITION('s' IN town) > 0",
-    "CHAR_LENGTH(CONCAT(who, who, town)) > 5",
-    "EXTRACT(YEAR FROM seen) > 2009 AND DAYNAME(seen) <> 'Sunday'",
-    "seen > '2009-12-31' AND EXTRACT(MICROSECOND FROM seen) = 0",
-    "CASE WHEN open THEN pay ELSE age END > COALESCE(size, 2)",
-]
-SELECTED = "SELECT town, COUNT(*) AS n, AVG(age) AS a, VAR(pay) AS v, STDDEV(age) AS s, COUNT(DISTINCT who) AS w"
 
 
 @pytest.fixture(scope="module")
