@@ -249,6 +249,13 @@ def test_a_mutated_plan_is_refused_or_has_its_cost(place: tuple[Any, ...], new: 
     assert cost.epsilon == 0.5
 
 
+@pytest.mark.parametrize("name", ["species", "seen"])
+def test_a_cast_that_polars_refuses_once_there_is_a_row_has_no_price(name: str) -> None:
+    cast = pl.col(name).cast(pl.Boolean, strict=False)
+    text = raw(lambda rows: rows.filter(pl.col("ringed")).with_columns(cast).select(dp.len(scale=1.0)))
+    assert "cast" in refusal(text)[1]
+
+
 def test_a_mistake_of_types_that_no_schema_shows_has_no_price() -> None:
     text = raw(lambda rows: rows.filter(pl.col("ringed").is_nan()).select(dp.len(scale=1.0)))
     assert "is_nan" in refusal(text)[1]

@@ -97,7 +97,11 @@ def _binary(body: Any, scope: Scope) -> pl.Expr:
 
 
 def _is_text(rebuilt: pl.Expr, scope: Scope) -> bool:
-    return pl.LazyFrame(schema=scope.schema).select(rebuilt.alias("_")).collect_schema()["_"] == pl.String
+    return _dtype(rebuilt, scope) == pl.String
+
+
+def _dtype(rebuilt: pl.Expr, scope: Scope) -> pl.DataType:
+    return pl.LazyFrame(schema=scope.schema).select(rebuilt.alias("_")).collect_schema()["_"]
 
 
 def _cast(body: Any, scope: Scope) -> pl.Expr:
@@ -108,7 +112,12 @@ def _cast(body: Any, scope: Scope) -> pl.Expr:
     # pl.lit(3, dtype=…) is written as a strict cast of a constant, which no row can make fail.
     if options != "NonStrict" and not (options == "Strict" and node(inner)[0] == "Literal"):
         raise refused("a cast must not be able to fail on a row: write cast(…, strict=False)")
-    return expression(inner, scope).cast(DTYPES[name], strict=False)
+    rebuilt = expression(inner, scope)
+    found = _dtype(rebuilt, scope)
+    # Polars refuses these once there is a row, and not before: whether one is left would show.
+    if found == pl.Duration or (name == "Boolean" and not found.is_numeric() and found not in (pl.Boolean, pl.Null)):
+        raise refused(f"a cast of {found} to {name} is not accepted")
+    return rebuilt.cast(DTYPES[name], strict=False)
 
 
 def _filter(body: Any, scope: Scope) -> pl.Expr:
